@@ -1,0 +1,1 @@
+"""The kernels compiled for any machine of the architecture (see ../variants.py)."""
