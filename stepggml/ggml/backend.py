@@ -1,0 +1,461 @@
+"""Calls through the backend tables: what a program says to buffers, backends and devices, and what happens where an entry is empty.
+
+Mirrors: ggml/src/ggml-backend.cpp, without the scheduler (backend_sched.py) and the registry (backend_reg.py).
+
+Leaves out: events of devices that have none here, and ggml_backend_compare_graph_backend (the debugger's diff does more).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+from .backend_impl import (
+    SIZE_MAX,
+    ggml_backend,
+    ggml_backend_buffer,
+    ggml_backend_buffer_i,
+    ggml_backend_buffer_type,
+    ggml_backend_dev_props,
+    ggml_backend_device,
+    ggml_backend_reg,
+)
+from .cgraph import ggml_cgraph
+from .impl import GGML_ASSERT, NULL
+from .layout import ggml_are_same_shape, ggml_are_same_stride
+from .tensor import ggml_nbytes, ggml_tensor
+
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# buffer type: how memory of one kind is allocated
+
+
+def ggml_backend_buft_name(buft: ggml_backend_buffer_type) -> str:
+    return buft.iface.get_name(buft)
+
+
+def ggml_backend_buft_alloc_buffer(buft: ggml_backend_buffer_type, size: int) -> ggml_backend_buffer | None:
+    """A buffer of `size` bytes, or None when the memory is missing. Size 0 gives an empty buffer without memory."""
+    if size == 0:
+        return ggml_backend_buffer_init(buft, ggml_backend_buffer_i(), None, 0)
+    return buft.iface.alloc_buffer(buft, size)
+
+
+def ggml_backend_buft_get_alignment(buft: ggml_backend_buffer_type) -> int:
+    """Bytes; every tensor starts on a multiple of it."""
+    return buft.iface.get_alignment(buft)
+
+
+def ggml_backend_buft_get_max_size(buft: ggml_backend_buffer_type) -> int:
+    """Bytes of the largest buffer that can be had."""
+    if buft.iface.get_max_size is not None:
+        return buft.iface.get_max_size(buft)
+    return SIZE_MAX
+
+
+def ggml_backend_buft_get_alloc_size(buft: ggml_backend_buffer_type, tensor: ggml_tensor) -> int:
+    """Bytes the tensor takes in this kind of memory; at least ggml_nbytes."""
+    if buft.iface.get_alloc_size is not None:
+        size = buft.iface.get_alloc_size(buft, tensor)
+        GGML_ASSERT(size >= ggml_nbytes(tensor), "a tensor needs at least its own bytes", got=size)
+        return size
+    return ggml_nbytes(tensor)
+
+
+def ggml_backend_buft_is_host(buft: ggml_backend_buffer_type) -> bool:
+    """Whether the data can be read and written through its address."""
+    if buft.iface.is_host is not None:
+        return buft.iface.is_host(buft)
+    return False
+
+
+def ggml_backend_buft_get_device(buft: ggml_backend_buffer_type) -> ggml_backend_device | None:
+    return buft.device
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# buffer: one allocation
+
+
+def ggml_backend_buffer_init(
+    buft: ggml_backend_buffer_type, iface: ggml_backend_buffer_i, context: Any, size: int
+) -> ggml_backend_buffer:
+    """Put a buffer object together; called by backends."""
+    return ggml_backend_buffer(iface=iface, buft=buft, context=context, size=size)
+
+
+def ggml_backend_buffer_name(buffer: ggml_backend_buffer) -> str:
+    """[S]: the name of its type."""
+    return ggml_backend_buft_name(buffer.buft)
+
+
+def ggml_backend_buffer_free(buffer: ggml_backend_buffer | None) -> None:
+    """Give the memory back. Tensors in it are gone from then on."""
+    if buffer is None:
+        return
+    if buffer.iface.free_buffer is not None:
+        buffer.iface.free_buffer(buffer)
+
+
+def ggml_backend_buffer_get_size(buffer: ggml_backend_buffer) -> int:
+    """Bytes."""
+    return buffer.size
+
+
+def ggml_backend_buffer_get_base(buffer: ggml_backend_buffer) -> int:
+    """Address of the first byte; NULL for an empty buffer and for a multi-buffer."""
+    if buffer.size == 0 or buffer.iface.get_base is None:
+        return NULL
+    base = buffer.iface.get_base(buffer)
+    GGML_ASSERT(base != NULL, "backend buffer base cannot be NULL")
+    return base
+
+
+def ggml_backend_buffer_init_tensor(buffer: ggml_backend_buffer, tensor: ggml_tensor) -> None:
+    """Let the buffer prepare a tensor that was just placed in it."""
+    if buffer.iface.init_tensor is not None:
+        buffer.iface.init_tensor(buffer, tensor)
+
+
+def ggml_backend_buffer_clear(buffer: ggml_backend_buffer, value: int) -> None:
+    """Fill with one byte value."""
+    if buffer.size == 0:
+        return
+    buffer.iface.clear(buffer, value)
+
+
+def ggml_backend_buffer_get_alignment(buffer: ggml_backend_buffer) -> int:
+    return ggml_backend_buft_get_alignment(buffer.buft)
+
+
+def ggml_backend_buffer_get_max_size(buffer: ggml_backend_buffer) -> int:
+    return ggml_backend_buft_get_max_size(buffer.buft)
+
+
+def ggml_backend_buffer_get_alloc_size(buffer: ggml_backend_buffer, tensor: ggml_tensor) -> int:
+    return ggml_backend_buft_get_alloc_size(buffer.buft, tensor)
+
+
+def ggml_backend_buffer_is_host(buffer: ggml_backend_buffer) -> bool:
+    return ggml_backend_buft_is_host(buffer.buft)
+
+
+def ggml_backend_buffer_set_usage(buffer: ggml_backend_buffer, usage: int) -> None:
+    """Say what the buffer is for; a multi-buffer tells its parts."""
+    from .alloc_ctx import ggml_backend_buffer_is_multi_buffer, ggml_backend_multi_buffer_set_usage
+
+    buffer.usage = usage
+    if ggml_backend_buffer_is_multi_buffer(buffer):
+        ggml_backend_multi_buffer_set_usage(buffer, usage)
+
+
+def ggml_backend_buffer_get_usage(buffer: ggml_backend_buffer) -> int:
+    return buffer.usage
+
+
+def ggml_backend_buffer_get_type(buffer: ggml_backend_buffer) -> ggml_backend_buffer_type:
+    return buffer.buft
+
+
+def ggml_backend_buffer_reset(buffer: ggml_backend_buffer) -> None:
+    """Forget state tied to tensors; the bytes stay."""
+    if buffer.iface.reset is not None:
+        buffer.iface.reset(buffer)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# backend: a stream of work
+
+
+def ggml_backend_guid(backend: ggml_backend | None) -> bytes | None:
+    if backend is None:
+        return None
+    return backend.guid
+
+
+def ggml_guid_matches(guid_a: bytes | None, guid_b: bytes | None) -> bool:
+    return guid_a == guid_b
+
+
+def ggml_backend_name(backend: ggml_backend | None) -> str:
+    if backend is None:
+        return "NULL"
+    return backend.iface.get_name(backend)
+
+
+def ggml_backend_free(backend: ggml_backend | None) -> None:
+    if backend is None:
+        return
+    backend.iface.free(backend)
+
+
+def ggml_backend_get_device(backend: ggml_backend) -> ggml_backend_device:
+    return backend.device
+
+
+def ggml_backend_get_default_buffer_type(backend: ggml_backend) -> ggml_backend_buffer_type:
+    return ggml_backend_dev_buffer_type(backend.device)
+
+
+def ggml_backend_alloc_buffer(backend: ggml_backend, size: int) -> ggml_backend_buffer | None:
+    """A buffer of the backend's default type."""
+    buft = ggml_backend_get_default_buffer_type(backend)
+    return ggml_backend_buft_alloc_buffer(buft, size)
+
+
+def ggml_backend_get_alignment(backend: ggml_backend) -> int:
+    buft = ggml_backend_get_default_buffer_type(backend)
+    return ggml_backend_buft_get_alignment(buft)
+
+
+def ggml_backend_get_max_size(backend: ggml_backend) -> int:
+    buft = ggml_backend_get_default_buffer_type(backend)
+    return ggml_backend_buft_get_max_size(buft)
+
+
+def ggml_backend_synchronize(backend: ggml_backend) -> None:
+    """Wait until everything asked for is done."""
+    if backend.iface.synchronize is not None:
+        backend.iface.synchronize(backend)
+
+
+def ggml_backend_graph_compute(backend: ggml_backend, cgraph: ggml_cgraph) -> int:
+    """Run all nodes in order and wait. Returns a ggml_status."""
+    status = ggml_backend_graph_compute_async(backend, cgraph)
+    ggml_backend_synchronize(backend)
+    return status
+
+
+def ggml_backend_graph_compute_async(backend: ggml_backend, cgraph: ggml_cgraph) -> int:
+    """Start running all nodes in order. Returns a ggml_status."""
+    return backend.iface.graph_compute(backend, cgraph)
+
+
+def ggml_backend_graph_plan_create(backend: ggml_backend, cgraph: ggml_cgraph) -> Any:
+    GGML_ASSERT(backend.iface.graph_plan_create is not None, "this backend has no graph plans")
+    return backend.iface.graph_plan_create(backend, cgraph)
+
+
+def ggml_backend_graph_plan_free(backend: ggml_backend, plan: Any) -> None:
+    GGML_ASSERT(backend.iface.graph_plan_free is not None, "this backend has no graph plans")
+    backend.iface.graph_plan_free(backend, plan)
+
+
+def ggml_backend_graph_plan_compute(backend: ggml_backend, plan: Any) -> int:
+    GGML_ASSERT(backend.iface.graph_plan_compute is not None, "this backend has no graph plans")
+    return backend.iface.graph_plan_compute(backend, plan)
+
+
+def ggml_backend_supports_op(backend: ggml_backend, op: ggml_tensor) -> bool:
+    return ggml_backend_dev_supports_op(backend.device, op)
+
+
+def ggml_backend_supports_buft(backend: ggml_backend, buft: ggml_backend_buffer_type) -> bool:
+    return ggml_backend_dev_supports_buft(backend.device, buft)
+
+
+def ggml_backend_offload_op(backend: ggml_backend, op: ggml_tensor) -> bool:
+    return ggml_backend_dev_offload_op(backend.device, op)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# device: something that can compute
+
+
+def ggml_backend_dev_name(device: ggml_backend_device) -> str:
+    return device.iface.get_name(device)
+
+
+def ggml_backend_dev_description(device: ggml_backend_device) -> str:
+    return device.iface.get_description(device)
+
+
+def ggml_backend_dev_memory(device: ggml_backend_device) -> tuple[int, int]:
+    """Free and total bytes."""
+    return device.iface.get_memory(device)
+
+
+def ggml_backend_dev_type_of(device: ggml_backend_device) -> int:
+    """C: ggml_backend_dev_type, a name that Python already gives to the enum."""
+    return device.iface.get_type(device)
+
+
+def ggml_backend_dev_get_props(device: ggml_backend_device) -> ggml_backend_dev_props:
+    return device.iface.get_props(device)
+
+
+def ggml_backend_dev_backend_reg(device: ggml_backend_device) -> ggml_backend_reg | None:
+    return device.reg
+
+
+def ggml_backend_dev_init(device: ggml_backend_device, params: str | None = None) -> ggml_backend | None:
+    """A backend on this device."""
+    return device.iface.init_backend(device, params)
+
+
+def ggml_backend_dev_buffer_type(device: ggml_backend_device) -> ggml_backend_buffer_type:
+    return device.iface.get_buffer_type(device)
+
+
+def ggml_backend_dev_host_buffer_type(device: ggml_backend_device) -> ggml_backend_buffer_type | None:
+    if device.iface.get_host_buffer_type is None:
+        return None
+    return device.iface.get_host_buffer_type(device)
+
+
+def ggml_backend_dev_buffer_from_host_ptr(
+    device: ggml_backend_device, ptr: int, size: int, max_tensor_size: int
+) -> ggml_backend_buffer | None:
+    """A buffer over `size` bytes that are already there; it does not own them."""
+    if device.iface.buffer_from_host_ptr is None:
+        return None
+    return device.iface.buffer_from_host_ptr(device, ptr, size, max_tensor_size)
+
+
+def ggml_backend_dev_supports_op(device: ggml_backend_device, op: ggml_tensor) -> bool:
+    return device.iface.supports_op(device, op)
+
+
+def ggml_backend_dev_supports_buft(device: ggml_backend_device, buft: ggml_backend_buffer_type) -> bool:
+    return device.iface.supports_buft(device, buft)
+
+
+def ggml_backend_dev_offload_op(device: ggml_backend_device, op: ggml_tensor) -> bool:
+    if device.iface.offload_op is None:
+        return False
+    return device.iface.offload_op(device, op)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# reg: one kind of backend and its devices
+
+
+def ggml_backend_reg_name(reg: ggml_backend_reg) -> str:
+    return reg.iface.get_name(reg)
+
+
+def ggml_backend_reg_dev_count(reg: ggml_backend_reg) -> int:
+    return reg.iface.get_device_count(reg)
+
+
+def ggml_backend_reg_dev_get(reg: ggml_backend_reg, index: int) -> ggml_backend_device:
+    return reg.iface.get_device(reg, index)
+
+
+def ggml_backend_reg_get_proc_address(reg: ggml_backend_reg, name: str) -> Callable[..., Any] | None:
+    """A function of the backend by its C name, or None."""
+    if reg.iface.get_proc_address is None:
+        return None
+    return reg.iface.get_proc_address(reg, name)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# tensor data
+
+
+def _data_range(tensor: ggml_tensor, offset: int, size: int, what: str) -> ggml_backend_buffer:
+    """The buffer that holds `size` bytes at `offset` of the tensor. Aborts when there is none or the range leaves the tensor."""
+    buf = tensor.buffer
+    if tensor.view_src is not None:
+        buf = tensor.view_src.buffer
+    GGML_ASSERT(buf is not None, f"tensor {tensor.name!r}: tensor buffer not set")
+    GGML_ASSERT(tensor.data != NULL, f"tensor {tensor.name!r}: tensor not allocated")
+    nbytes = ggml_nbytes(tensor)
+    inside = offset >= 0 and size >= 0 and offset + size <= nbytes
+    GGML_ASSERT(inside, f"tensor {what} out of bounds: {tensor.name!r} has {nbytes} bytes", got=offset + size)
+    return buf
+
+
+def ggml_backend_tensor_set(tensor: ggml_tensor, data: int, offset: int, size: int) -> None:
+    """Copy `size` bytes from address `data` into the tensor at byte `offset`."""
+    if size == 0:
+        return
+    buf = _data_range(tensor, offset, size, "write")
+    buf.iface.set_tensor(buf, tensor, data, offset, size)
+
+
+def ggml_backend_tensor_get(tensor: ggml_tensor, data: int, offset: int, size: int) -> None:
+    """Copy `size` bytes of the tensor from byte `offset` to address `data`."""
+    if size == 0:
+        return
+    buf = _data_range(tensor, offset, size, "read")
+    buf.iface.get_tensor(buf, tensor, data, offset, size)
+
+
+def ggml_backend_tensor_memset(tensor: ggml_tensor, value: int, offset: int, size: int) -> None:
+    """Fill `size` bytes of the tensor from byte `offset` with one value."""
+    if size == 0:
+        return
+    buf = _data_range(tensor, offset, size, "write")
+    GGML_ASSERT(buf.iface.memset_tensor is not None, "memset not implemented by backend")
+    buf.iface.memset_tensor(buf, tensor, value, offset, size)
+
+
+def ggml_backend_tensor_set_async(backend: ggml_backend, tensor: ggml_tensor, data: int, offset: int, size: int) -> None:
+    """As ggml_backend_tensor_set, queued on the backend where it can queue."""
+    if backend.iface.set_tensor_async is None:
+        ggml_backend_tensor_set(tensor, data, offset, size)
+        return
+    backend.iface.set_tensor_async(backend, tensor, data, offset, size)
+
+
+def ggml_backend_tensor_get_async(backend: ggml_backend, tensor: ggml_tensor, data: int, offset: int, size: int) -> None:
+    """As ggml_backend_tensor_get, queued on the backend where it can queue."""
+    if backend.iface.get_tensor_async is None:
+        ggml_backend_tensor_get(tensor, data, offset, size)
+        return
+    backend.iface.get_tensor_async(backend, tensor, data, offset, size)
+
+
+def ggml_backend_tensor_copy(src: ggml_tensor, dst: ggml_tensor) -> None:
+    """Copy all bytes between tensors of the same layout, through the host when nothing better exists."""
+    same = ggml_are_same_shape(src, dst) and ggml_are_same_stride(src, dst) and src.type == dst.type
+    GGML_ASSERT(same, "cannot copy tensors with different layouts")
+    if src == dst:
+        return
+    nbytes = ggml_nbytes(src)
+    if ggml_backend_buffer_is_host(src.buffer):
+        ggml_backend_tensor_set(dst, src.data, 0, nbytes)
+    elif ggml_backend_buffer_is_host(dst.buffer):
+        ggml_backend_tensor_get(src, dst.data, 0, nbytes)
+    elif not ggml_backend_buffer_copy_tensor(src, dst):
+        staging = ctypes.create_string_buffer(nbytes)
+        ggml_backend_tensor_get(src, ctypes.addressof(staging), 0, nbytes)
+        ggml_backend_tensor_set(dst, ctypes.addressof(staging), 0, nbytes)
+
+
+def ggml_backend_buffer_copy_tensor(src: ggml_tensor, dst: ggml_tensor) -> bool:
+    """Let dst's buffer copy directly; False when it cannot."""
+    dst_buf = dst.buffer
+    if dst.view_src is not None:
+        dst_buf = dst.view_src.buffer
+    if dst_buf.iface.cpy_tensor is None:
+        return False
+    return dst_buf.iface.cpy_tensor(dst_buf, src, dst)
+
+
+def ggml_backend_view_init(tensor: ggml_tensor) -> None:
+    """Point a view into its source, which already lies in a buffer."""
+    GGML_ASSERT(tensor.buffer is None, f"tensor {tensor.name!r} is placed already")
+    GGML_ASSERT(tensor.view_src is not None, f"tensor {tensor.name!r} is no view")
+    GGML_ASSERT(tensor.view_src.buffer is not None, f"the source of view {tensor.name!r} is not placed yet")
+    GGML_ASSERT(tensor.view_src.data != NULL, f"the source of view {tensor.name!r} has no data yet")
+    tensor.buffer = tensor.view_src.buffer
+    tensor.data = tensor.view_src.data + tensor.view_offs
+    ggml_backend_buffer_init_tensor(tensor.buffer, tensor)
+
+
+def ggml_backend_tensor_alloc(buffer: ggml_backend_buffer, tensor: ggml_tensor, addr: int) -> None:
+    """Place a tensor at an address inside a buffer."""
+    GGML_ASSERT(tensor.buffer is None, f"tensor {tensor.name!r} is placed already")
+    GGML_ASSERT(tensor.data == NULL, f"tensor {tensor.name!r} has data already")
+    GGML_ASSERT(tensor.view_src is None, f"tensor {tensor.name!r} is a view")
+    base = ggml_backend_buffer_get_base(buffer)
+    alloc_size = ggml_backend_buffer_get_alloc_size(buffer, tensor)
+    GGML_ASSERT(addr >= base, "the address lies before the buffer", got=hex(addr))
+    GGML_ASSERT(addr + alloc_size <= base + buffer.size, f"tensor {tensor.name!r} would end past the buffer")
+    tensor.buffer = buffer
+    tensor.data = addr
+    ggml_backend_buffer_init_tensor(buffer, tensor)

@@ -1,0 +1,386 @@
+"""ggml_tensor: 336 bytes that say what a block of numbers is, where it lies, and from what it is computed.
+
+Mirrors: struct ggml_tensor of ggml/include/ggml.h and the tensor functions of ggml/src/ggml.c.
+
+`ne` counts elements per dimension, `nb` the bytes from one element to the next; ne[0] is the fastest axis, the reverse of numpy's
+order. `src` are the operands, `view_src` the tensor that owns the bytes when this one is a view.
+
+A `ggml_tensor` object is only a look at the pool: two objects made from the same address compare equal, as two equal pointers do.
+Predicates about shape and layout are in layout.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from .context import GGML_OBJECT_SIZE, GGML_OBJECT_TYPE_TENSOR, ggml_context, ggml_new_object, ggml_object
+from .impl import (
+    GGML_ASSERT,
+    GGML_MAX_DIMS,
+    GGML_MAX_NAME,
+    GGML_MAX_OP_PARAMS,
+    GGML_MAX_SRC,
+    NULL,
+    address_of,
+    object_at,
+)
+from .op import GGML_OP_NONE, ggml_op_name, ggml_unary_op_name, ggml_op
+from .types import ggml_blck_size, ggml_row_size, ggml_type_size, type_traits
+
+if TYPE_CHECKING:
+    from .backend import ggml_backend_buffer
+
+GGML_TENSOR_FLAG_INPUT = 1
+GGML_TENSOR_FLAG_OUTPUT = 2
+GGML_TENSOR_FLAG_PARAM = 4
+GGML_TENSOR_FLAG_LOSS = 8
+
+
+class ggml_tensor(ctypes.Structure):
+    """336 bytes in a context's pool. Fields with a leading underscore hold addresses; the property of that name follows them."""
+
+    _fields_ = [
+        ("type", ctypes.c_int32),
+        ("_buffer", ctypes.c_uint64),
+        ("ne", ctypes.c_int64 * GGML_MAX_DIMS),
+        ("nb", ctypes.c_size_t * GGML_MAX_DIMS),
+        ("op", ctypes.c_int32),
+        ("op_params", ctypes.c_int32 * (GGML_MAX_OP_PARAMS // 4)),
+        ("flags", ctypes.c_int32),
+        ("_src", ctypes.c_uint64 * GGML_MAX_SRC),
+        ("_view_src", ctypes.c_uint64),
+        ("view_offs", ctypes.c_size_t),
+        ("data", ctypes.c_uint64),
+        ("_name", ctypes.c_char * GGML_MAX_NAME),
+        ("extra", ctypes.c_uint64),
+        ("padding", ctypes.c_char * 8),
+    ]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ggml_tensor) and ctypes.addressof(self) == ctypes.addressof(other)
+
+    def __hash__(self) -> int:
+        return ctypes.addressof(self)
+
+    def __repr__(self) -> str:
+        ne = ", ".join(str(n) for n in self.ne)
+        return f"<ggml_tensor {self.name!r} {ggml_op_name(self.op)} {type_traits[self.type].type_name} [{ne}]>"
+
+    @property
+    def src(self) -> PointerArray:
+        """The operands: `t.src[0]` is a tensor or None."""
+        return PointerArray(self._src)
+
+    @property
+    def view_src(self) -> ggml_tensor | None:
+        """The tensor that owns the bytes; always the root of a chain of views, never a view itself."""
+        return tensor_at(self._view_src)
+
+    @view_src.setter
+    def view_src(self, tensor: ggml_tensor | None) -> None:
+        self._view_src = pointer_to(tensor)
+
+    @property
+    def buffer(self) -> ggml_backend_buffer | None:
+        """The backend buffer that holds the data."""
+        return object_at(self._buffer)
+
+    @buffer.setter
+    def buffer(self, buffer: ggml_backend_buffer | None) -> None:
+        self._buffer = address_of(buffer)
+
+    @property
+    def name(self) -> str:
+        """At most 63 bytes; set it with ggml_set_name."""
+        return self._name.decode("utf-8", errors="replace")
+
+
+GGML_TENSOR_SIZE = ctypes.sizeof(ggml_tensor)
+
+
+def pointer_to(tensor: ggml_tensor | None) -> int:
+    """The address of a tensor; NULL for None."""
+    if tensor is None:
+        return NULL
+    return ctypes.addressof(tensor)
+
+
+def tensor_at(address: int) -> ggml_tensor | None:
+    """The tensor at an address; None for NULL."""
+    if address == NULL:
+        return None
+    return ggml_tensor.from_address(address)
+
+
+class PointerArray:
+    """A C array of `ggml_tensor *`: indexing gives a tensor or None, assigning stores its address."""
+
+    __slots__ = ("addresses",)
+
+    def __init__(self, addresses: ctypes.Array) -> None:
+        self.addresses = addresses
+
+    def __len__(self) -> int:
+        return len(self.addresses)
+
+    def __getitem__(self, i: int) -> ggml_tensor | None:
+        return tensor_at(self.addresses[i])
+
+    def __setitem__(self, i: int, tensor: ggml_tensor | None) -> None:
+        self.addresses[i] = pointer_to(tensor)
+
+    def __iter__(self) -> Iterator[ggml_tensor | None]:
+        for address in self.addresses:
+            yield tensor_at(address)
+
+
+def ggml_tensor_overhead() -> int:
+    """Bytes a tensor without data takes in a pool: header and struct, 32 + 336."""
+    return GGML_OBJECT_SIZE + GGML_TENSOR_SIZE
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# new tensors
+
+
+def ggml_new_tensor_impl(
+    ctx: ggml_context,
+    type: int,
+    n_dims: int,
+    ne: Sequence[int],
+    view_src: ggml_tensor | None,
+    view_offs: int,
+) -> ggml_tensor:
+    """The one place where tensors are made. `ne` has n_dims entries; the rest are 1. `view_offs` is bytes from view_src's data.
+
+    C: ggml_new_tensor_impl. Raises GGMLAbort for a bad type or shape, a view past the end of its source, or a full pool.
+    """
+    GGML_ASSERT(type in type_traits, "no such tensor type", got=type)
+    GGML_ASSERT(1 <= n_dims <= GGML_MAX_DIMS, "a tensor has 1 to 4 dimensions", got=n_dims)
+
+    # find the base tensor and absolute offset: a view of a view is a view of the root
+    if view_src is not None and view_src._view_src != NULL:
+        view_offs += view_src.view_offs
+        view_src = view_src.view_src
+
+    data_size = ggml_row_size(type, ne[0])
+    for i in range(1, n_dims):
+        data_size *= ne[i]
+
+    data = NULL
+    if view_src is not None:
+        view_end = data_size + view_offs
+        GGML_ASSERT(
+            data_size == 0 or view_end <= ggml_nbytes(view_src),
+            f"a view must end within its source {view_src.name!r} of {ggml_nbytes(view_src)} bytes",
+            got=view_end,
+        )
+        if view_src.data != NULL:
+            data = view_src.data + view_offs
+
+    # the payload: the struct, and behind it the data unless they live elsewhere
+    obj_alloc_size = 0
+    if view_src is None and not ctx.no_alloc:
+        obj_alloc_size = data_size
+    obj_new = ggml_new_object(ctx, GGML_OBJECT_TYPE_TENSOR, GGML_TENSOR_SIZE + obj_alloc_size)
+    GGML_ASSERT(obj_new is not None, "the context's pool has no room for another tensor", got=ctx.mem_size)
+
+    address = ctx.mem_buffer + obj_new.offs
+    ctypes.memset(address, 0, GGML_TENSOR_SIZE)
+    result = ggml_tensor.from_address(address)
+    result.type = type
+    result.view_src = view_src
+    result.view_offs = view_offs
+    result.data = data
+    if obj_alloc_size > 0:
+        result.data = address + GGML_TENSOR_SIZE
+
+    for i in range(GGML_MAX_DIMS):
+        result.ne[i] = ne[i] if i < n_dims else 1
+
+    # strides: one element (block), one row, one matrix, ...
+    traits = type_traits[type]
+    result.nb[0] = traits.type_size
+    result.nb[1] = result.nb[0] * (result.ne[0] // traits.blck_size)
+    for i in range(2, GGML_MAX_DIMS):
+        result.nb[i] = result.nb[i - 1] * result.ne[i - 1]
+
+    ctx.n_objects += 1
+    return result
+
+
+def ggml_new_tensor(ctx: ggml_context, type: int, n_dims: int, ne: Sequence[int]) -> ggml_tensor:
+    """A tensor of ne = [ne[0], ..., ne[n_dims - 1]]."""
+    return ggml_new_tensor_impl(ctx, type, n_dims, ne, None, 0)
+
+
+def ggml_new_tensor_1d(ctx: ggml_context, type: int, ne0: int) -> ggml_tensor:
+    """ne = [ne0]"""
+    return ggml_new_tensor(ctx, type, 1, (ne0,))
+
+
+def ggml_new_tensor_2d(ctx: ggml_context, type: int, ne0: int, ne1: int) -> ggml_tensor:
+    """ne = [ne0, ne1]"""
+    return ggml_new_tensor(ctx, type, 2, (ne0, ne1))
+
+
+def ggml_new_tensor_3d(ctx: ggml_context, type: int, ne0: int, ne1: int, ne2: int) -> ggml_tensor:
+    """ne = [ne0, ne1, ne2]"""
+    return ggml_new_tensor(ctx, type, 3, (ne0, ne1, ne2))
+
+
+def ggml_new_tensor_4d(ctx: ggml_context, type: int, ne0: int, ne1: int, ne2: int, ne3: int) -> ggml_tensor:
+    """ne = [ne0, ne1, ne2, ne3]"""
+    return ggml_new_tensor(ctx, type, 4, (ne0, ne1, ne2, ne3))
+
+
+def ggml_dup_tensor(ctx: ggml_context, src: ggml_tensor) -> ggml_tensor:
+    """A new contiguous tensor of src's type and shape: no data, no name, no op."""
+    return ggml_new_tensor(ctx, src.type, GGML_MAX_DIMS, src.ne)
+
+
+def ggml_view_tensor(ctx: ggml_context, src: ggml_tensor) -> ggml_tensor:
+    """A view of all of src: same ne, nb copied, op NONE. Ops that write in place are built on it."""
+    result = ggml_new_tensor_impl(ctx, src.type, GGML_MAX_DIMS, src.ne, src, 0)
+    ggml_format_name(result, f"{src.name} (view)")
+    for i in range(GGML_MAX_DIMS):
+        result.nb[i] = src.nb[i]
+    return result
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# walking a context
+
+
+def _tensor_object(ctx: ggml_context, address: int) -> ggml_tensor | None:
+    """The first tensor at or after the object header `address`; graphs and work buffers are passed over."""
+    while address != NULL:
+        obj = ggml_object.from_address(address)
+        if obj.type == GGML_OBJECT_TYPE_TENSOR:
+            return tensor_at(ctx.mem_buffer + obj.offs)
+        address = obj.next
+    return None
+
+
+def ggml_get_first_tensor(ctx: ggml_context) -> ggml_tensor | None:
+    """The tensor created first."""
+    return _tensor_object(ctx, ctx.objects_begin)
+
+
+def ggml_get_next_tensor(ctx: ggml_context, tensor: ggml_tensor) -> ggml_tensor | None:
+    """The tensor created after `tensor`: its object header lies right before it."""
+    header = ctypes.addressof(tensor) - GGML_OBJECT_SIZE
+    obj = ggml_object.from_address(header)
+    return _tensor_object(ctx, obj.next)
+
+
+def ggml_get_tensor(ctx: ggml_context, name: str) -> ggml_tensor | None:
+    """The first tensor of that name: a linear scan, as in C."""
+    cur = ggml_get_first_tensor(ctx)
+    while cur is not None:
+        if cur.name == name:
+            return cur
+        cur = ggml_get_next_tensor(ctx, cur)
+    return None
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# names, flags, parameters
+
+
+def ggml_get_name(tensor: ggml_tensor) -> str:
+    return tensor.name
+
+
+def ggml_set_name(tensor: ggml_tensor, name: str) -> ggml_tensor:
+    """Set the name; past 63 bytes it is cut silently."""
+    tensor._name = name.encode("utf-8", errors="replace")[: GGML_MAX_NAME - 1]
+    return tensor
+
+
+def ggml_format_name(tensor: ggml_tensor, name: str) -> ggml_tensor:
+    """As ggml_set_name: Python's caller has formatted the text already."""
+    return ggml_set_name(tensor, name)
+
+
+def ggml_set_input(tensor: ggml_tensor) -> None:
+    """The allocator places inputs before everything else, so that they can be written before the graph runs."""
+    tensor.flags |= GGML_TENSOR_FLAG_INPUT
+
+
+def ggml_set_output(tensor: ggml_tensor) -> None:
+    """The allocator never reuses an output's memory. [T] also flags the chain of view sources."""
+    tensor.flags |= GGML_TENSOR_FLAG_OUTPUT
+
+
+def ggml_set_param(ctx: ggml_context, tensor: ggml_tensor) -> None:
+    """Mark a trainable tensor: the graph lists it among the nodes, not the leafs."""
+    GGML_ASSERT(tensor.op == GGML_OP_NONE, "a parameter is not computed", got=ggml_op_name(tensor.op))
+    tensor.flags |= GGML_TENSOR_FLAG_PARAM
+
+
+def ggml_set_op_params_i32(tensor: ggml_tensor, i: int, value: int) -> None:
+    """Word `i` of op_params := an int."""
+    tensor.op_params[i] = value
+
+
+def ggml_set_op_params_f32(tensor: ggml_tensor, i: int, value: float) -> None:
+    """Word `i` of op_params := the bits of a float."""
+    tensor.op_params[i] = ctypes.c_int32.from_buffer(ctypes.c_float(value)).value
+
+
+def ggml_set_op_params(tensor: ggml_tensor, params: bytes) -> None:
+    """Copy raw bytes to the front of op_params."""
+    GGML_ASSERT(len(params) <= GGML_MAX_OP_PARAMS, "op_params has 64 bytes", got=len(params))
+    ctypes.memmove(tensor.op_params, params, len(params))
+
+
+def ggml_get_op_params_i32(tensor: ggml_tensor, i: int) -> int:
+    """Word `i` of op_params as an int."""
+    return tensor.op_params[i]
+
+
+def ggml_get_op_params_f32(tensor: ggml_tensor, i: int) -> float:
+    """Word `i` of op_params as a float."""
+    return ctypes.c_float.from_buffer(ctypes.c_int32(tensor.op_params[i])).value
+
+
+def ggml_get_unary_op(tensor: ggml_tensor) -> int:
+    """The sub-op of a UNARY node."""
+    return tensor.op_params[0]
+
+
+def ggml_op_desc(tensor: ggml_tensor) -> str:
+    """The op's name, and for UNARY the sub-op's."""
+    if tensor.op == ggml_op.GGML_OP_UNARY:
+        return ggml_unary_op_name(ggml_get_unary_op(tensor))
+    return ggml_op_name(tensor.op)
+
+
+def ggml_get_data(tensor: ggml_tensor) -> int:
+    """Address of the first element; NULL while unallocated."""
+    return tensor.data
+
+
+def ggml_element_size(tensor: ggml_tensor) -> int:
+    """Bytes of an element (a block for quantized types)."""
+    return ggml_type_size(tensor.type)
+
+
+def ggml_nbytes(tensor: ggml_tensor) -> int:
+    """Bytes from the first to the last element: for a strided view a span, not a sum."""
+    for i in range(GGML_MAX_DIMS):
+        if tensor.ne[i] <= 0:
+            return 0
+    blck_size = ggml_blck_size(tensor.type)
+    if blck_size == 1:
+        nbytes = ggml_type_size(tensor.type)
+        first = 0
+    else:
+        nbytes = tensor.ne[0] * tensor.nb[0] // blck_size
+        first = 1
+    for i in range(first, GGML_MAX_DIMS):
+        nbytes += (tensor.ne[i] - 1) * tensor.nb[i]
+    return nbytes
