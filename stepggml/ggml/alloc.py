@@ -38,8 +38,14 @@ from .dyn_tallocr import (
 from .impl import GGML_LOG_DEBUG, GGML_LOG_ERROR, NULL
 from .layout import ggml_are_same_shape, ggml_are_same_stride, ggml_impl_is_view
 from .op import GGML_OP_NONE
-from .ops import ggml_op_can_inplace
+from .ops import op_records
 from .tensor import GGML_TENSOR_FLAG_INPUT, GGML_TENSOR_FLAG_OUTPUT, ggml_tensor, pointer_to
+
+
+def ggml_op_can_inplace(op: int) -> bool:
+    """Whether the op's kernel may write its result over an operand. C: a switch; here each op's record says so."""
+    record = op_records.get(op)
+    return record is not None and record.inplace
 
 
 @dataclass

@@ -1,0 +1,519 @@
+"""The CPU backend: ggml's tables for the processor at hand, a team of threads, and the compiled kernels of floor 0.
+
+Mirrors: ggml/src/ggml-cpu/ggml-cpu.cpp (device and backend) and the CPU buffer type of ggml/src/ggml-backend.cpp.
+
+A graph becomes one flat plan (kernel address, tensor address, number of tasks) that floor 0 executes without Python in between. An op
+without a compiled kernel, or a combination of types a kernel declines, runs the reference of ggml/ops instead.
+
+Buffers are anonymous maps: page aligned, zeroed, and not touched before they are used. C takes them from an aligned malloc.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from stepggml import _kernels
+from stepggml.ggml.backend import ggml_backend_buffer_init, ggml_backend_buffer_is_host, ggml_guid_matches
+from stepggml.ggml.backend_impl import (
+    GGML_BACKEND_API_VERSION,
+    GGML_BACKEND_DEVICE_TYPE_CPU,
+    ggml_backend,
+    ggml_backend_buffer,
+    ggml_backend_buffer_i,
+    ggml_backend_buffer_type,
+    ggml_backend_buffer_type_i,
+    ggml_backend_dev_caps,
+    ggml_backend_dev_props,
+    ggml_backend_device,
+    ggml_backend_device_i,
+    ggml_backend_i,
+    ggml_backend_reg,
+    ggml_backend_reg_i,
+)
+from stepggml.ggml.cgraph import ggml_cgraph
+from stepggml.ggml.cpu import ggml_compute_forward, ggml_cpu_init, ggml_get_n_tasks, ggml_graph_plan
+from stepggml.ggml.impl import (
+    GGML_ABORT,
+    GGML_ASSERT,
+    GGML_DEFAULT_N_THREADS,
+    GGML_LOG_ERROR,
+    GGML_STATUS_ABORTED,
+    GGML_STATUS_SUCCESS,
+    NULL,
+)
+from stepggml.ggml.layout import ggml_is_empty
+from stepggml.ggml.op import GGML_OP_MUL_MAT, GGML_OP_NONE, ggml_compute_params, ggml_op_name
+from stepggml.ggml.ops import op_records
+from stepggml.ggml.ops.unary import ggml_table_gelu_f16, ggml_table_gelu_quick_f16
+from stepggml.ggml.tensor import ggml_nbytes, ggml_tensor
+from stepggml.ggml.types import GGML_TYPE_F32, ggml_get_type_traits
+
+TENSOR_ALIGNMENT = 32
+
+CPU_GUID = bytes.fromhex("aa67c7439618e6b9fb75ef4a72e0cbac")
+
+# What Plan.run answers besides "done".
+PLAN_DONE, PLAN_NEEDS_PYTHON, PLAN_ASSERTION, PLAN_ABORTED = range(4)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# CPU backend - buffer
+
+
+def map_memory(size: int) -> int:
+    """Address of `size` zeroed bytes, or NULL when there is no memory. Pages come into being when they are first touched."""
+    prot = mmap.PROT_READ | mmap.PROT_WRITE
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    address = _libc.mmap(None, size, prot, flags, -1, 0)
+    if address == _MAP_FAILED:
+        return NULL
+    return address
+
+
+def ggml_backend_cpu_buffer_get_base(buffer: ggml_backend_buffer) -> int:
+    """The buffer's context is its address."""
+    return buffer.context
+
+
+def ggml_backend_cpu_buffer_free_buffer(buffer: ggml_backend_buffer) -> None:
+    """Unmap the memory."""
+    if buffer.context != NULL:
+        _libc.munmap(buffer.context, buffer.size)
+        buffer.context = NULL
+
+
+def ggml_backend_cpu_buffer_memset_tensor(
+    buffer: ggml_backend_buffer, tensor: ggml_tensor, value: int, offset: int, size: int
+) -> None:
+    ctypes.memset(tensor.data + offset, value, size)
+
+
+def ggml_backend_cpu_buffer_set_tensor(
+    buffer: ggml_backend_buffer, tensor: ggml_tensor, data: int, offset: int, size: int
+) -> None:
+    ctypes.memmove(tensor.data + offset, data, size)
+
+
+def ggml_backend_cpu_buffer_get_tensor(
+    buffer: ggml_backend_buffer, tensor: ggml_tensor, data: int, offset: int, size: int
+) -> None:
+    ctypes.memmove(data, tensor.data + offset, size)
+
+
+def ggml_backend_cpu_buffer_cpy_tensor(buffer: ggml_backend_buffer, src: ggml_tensor, dst: ggml_tensor) -> bool:
+    """Copy from any host buffer."""
+    if ggml_backend_buffer_is_host(src.buffer):
+        ctypes.memmove(dst.data, src.data, ggml_nbytes(src))
+        return True
+    return False
+
+
+def ggml_backend_cpu_buffer_clear(buffer: ggml_backend_buffer, value: int) -> None:
+    ctypes.memset(buffer.context, value, buffer.size)
+
+
+def cpu_buffer_i(owned: bool) -> ggml_backend_buffer_i:
+    """The table of a CPU buffer; one made over someone else's memory does not free it."""
+    return ggml_backend_buffer_i(
+        free_buffer=ggml_backend_cpu_buffer_free_buffer if owned else None,
+        get_base=ggml_backend_cpu_buffer_get_base,
+        init_tensor=None,  # no initialization required
+        memset_tensor=ggml_backend_cpu_buffer_memset_tensor,
+        set_tensor=ggml_backend_cpu_buffer_set_tensor,
+        get_tensor=ggml_backend_cpu_buffer_get_tensor,
+        cpy_tensor=ggml_backend_cpu_buffer_cpy_tensor,
+        clear=ggml_backend_cpu_buffer_clear,
+        reset=None,
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# CPU backend - buffer type
+
+
+def ggml_backend_cpu_buffer_type_get_name(buft: ggml_backend_buffer_type) -> str:
+    return "CPU"
+
+
+def ggml_backend_cpu_buffer_from_ptr_type_get_name(buft: ggml_backend_buffer_type) -> str:
+    return "CPU_Mapped"
+
+
+def ggml_backend_cpu_buffer_type_alloc_buffer(buft: ggml_backend_buffer_type, size: int) -> ggml_backend_buffer | None:
+    data = map_memory(size)
+    if data == NULL:
+        GGML_LOG_ERROR(f"ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size {size}\n")
+        return None
+    return ggml_backend_buffer_init(buft, cpu_buffer_i(owned=True), data, size)
+
+
+def ggml_backend_cpu_buffer_type_get_alignment(buft: ggml_backend_buffer_type) -> int:
+    return TENSOR_ALIGNMENT
+
+
+def ggml_backend_cpu_buffer_type_is_host(buft: ggml_backend_buffer_type) -> bool:
+    return True
+
+
+def _make_buffer_type(get_name: Callable[..., str]) -> ggml_backend_buffer_type:
+    iface = ggml_backend_buffer_type_i(
+        get_name=get_name,
+        alloc_buffer=ggml_backend_cpu_buffer_type_alloc_buffer,
+        get_alignment=ggml_backend_cpu_buffer_type_get_alignment,
+        get_max_size=None,  # defaults to SIZE_MAX
+        get_alloc_size=None,  # defaults to ggml_nbytes
+        is_host=ggml_backend_cpu_buffer_type_is_host,
+    )
+    return ggml_backend_buffer_type(iface, device=ggml_backend_cpu_device())
+
+
+@cache
+def ggml_backend_cpu_buffer_type() -> ggml_backend_buffer_type:
+    """The one CPU buffer type: alignment 32, any size, host memory."""
+    return _make_buffer_type(ggml_backend_cpu_buffer_type_get_name)
+
+
+@cache
+def ggml_backend_cpu_buffer_from_ptr_type() -> ggml_backend_buffer_type:
+    """The type of buffers over memory that is there already, such as a mapped file."""
+    return _make_buffer_type(ggml_backend_cpu_buffer_from_ptr_type_get_name)
+
+
+def ggml_backend_cpu_buffer_from_ptr(ptr: int, size: int) -> ggml_backend_buffer:
+    """A buffer over `size` bytes at `ptr`; freeing it leaves them alone. Aborts when `ptr` is no multiple of 32."""
+    GGML_ASSERT(ptr % TENSOR_ALIGNMENT == 0, "buffer pointer must be aligned", got=hex(ptr))
+    buft = ggml_backend_cpu_buffer_from_ptr_type()
+    return ggml_backend_buffer_init(buft, cpu_buffer_i(owned=False), ptr, size)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# CPU backend - backend (stream)
+
+
+@dataclass
+class ggml_backend_cpu_context:
+    """State of one CPU backend. The work buffer is kept between graphs and grows when a plan needs more."""
+
+    n_threads: int = GGML_DEFAULT_N_THREADS
+    threadpool: _kernels.Team | None = None
+    work_data: ctypes.Array | None = None
+    work_size: int = 0
+    abort_callback: Callable[[Any], bool] | None = None
+    abort_callback_data: Any = None
+
+
+def ggml_backend_cpu_get_name(backend: ggml_backend) -> str:
+    return "CPU"
+
+
+def ggml_backend_cpu_free(backend: ggml_backend) -> None:
+    """Send the threads home and drop the work buffer."""
+    context = backend.context
+    if context.threadpool is not None:
+        context.threadpool.close()
+        context.threadpool = None
+    context.work_data = None
+    context.work_size = 0
+
+
+@dataclass
+class CpuPlan:
+    """A graph made ready: its nodes that compute something, floor 0's plan over them, and the scratch memory they ask for."""
+
+    nodes: list[ggml_tensor]
+    steps: _kernels.Plan
+    work_size: int
+    n_threads: int
+
+
+def ggml_backend_cpu_graph_plan_create(backend: ggml_backend, cgraph: ggml_cgraph) -> CpuPlan:
+    """Choose kernel and number of tasks for every node. Views and the like are left out: nothing is executed for them."""
+    context = backend.context
+    cplan = ggml_graph_plan(cgraph, context.n_threads)
+    nodes = []
+    steps = []
+    for node in cgraph.nodes:
+        if node.op == GGML_OP_NONE or op_records[node.op].is_noop or ggml_is_empty(node):
+            continue
+        _check_allocated(node)
+        n_tasks = min(ggml_get_n_tasks(node, context.n_threads), cplan.n_threads)
+        nodes.append(node)
+        steps.append((kernel_of(node.op), ctypes.addressof(node), n_tasks))
+    return CpuPlan(nodes, _kernels.Plan(steps), cplan.work_size, cplan.n_threads)
+
+
+def ggml_backend_cpu_graph_plan_free(backend: ggml_backend, plan: CpuPlan) -> None:
+    """Nothing to do: the plan goes with its last reference."""
+
+
+def ggml_backend_cpu_graph_plan_compute(backend: ggml_backend, plan: CpuPlan) -> int:
+    """Run a plan from its first to its last step. Returns a ggml_status."""
+    context = backend.context
+    # the work buffer only ever grows
+    if context.work_size < plan.work_size:
+        context.work_data = ctypes.create_string_buffer(plan.work_size + TENSOR_ALIGNMENT)
+        context.work_size = plan.work_size
+    work_data = NULL
+    if context.work_data is not None:
+        work_data = -(-ctypes.addressof(context.work_data) // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
+    team = team_of(context)
+
+    abort_flag = ctypes.c_int32(0)
+    n_steps = len(plan.nodes)
+    step = 0
+    while step < n_steps:
+        # with an abort callback to ask after each node, run one step at a time
+        last = n_steps if context.abort_callback is None else step + 1
+        step, status = plan.steps.run(team, step, last, work_data, context.work_size, ctypes.addressof(abort_flag))
+        if status == PLAN_ABORTED:
+            return GGML_STATUS_ABORTED
+        if status == PLAN_ASSERTION:
+            _abort_at(plan.nodes[step])
+        if status == PLAN_NEEDS_PYTHON:
+            params = ggml_compute_params(ith=0, nth=1, wsize=context.work_size, wdata=work_data)
+            ggml_compute_forward(params, plan.nodes[step])
+            step += 1
+        if context.abort_callback is not None and context.abort_callback(context.abort_callback_data):
+            return GGML_STATUS_ABORTED
+    return GGML_STATUS_SUCCESS
+
+
+def ggml_backend_cpu_graph_compute(backend: ggml_backend, cgraph: ggml_cgraph) -> int:
+    """Plan and run. Returns a ggml_status."""
+    plan = ggml_backend_cpu_graph_plan_create(backend, cgraph)
+    return ggml_backend_cpu_graph_plan_compute(backend, plan)
+
+
+@cache
+def kernel_of(op: int) -> int:
+    """Address of the compiled kernel of an op; 0 when the reference must do."""
+    return _kernels.kernel_address("ggml_compute_forward_" + ggml_op_name(op).lower())
+
+
+def team_of(context: ggml_backend_cpu_context) -> _kernels.Team:
+    """The team of threads, made anew when their number was changed."""
+    if context.threadpool is None or context.threadpool.n_threads != context.n_threads:
+        if context.threadpool is not None:
+            context.threadpool.close()
+        context.threadpool = _kernels.Team(context.n_threads)
+    return context.threadpool
+
+
+def _check_allocated(node: ggml_tensor) -> None:
+    """A kernel follows data pointers blindly, so none may be NULL."""
+    if node.data == NULL:
+        GGML_ABORT(f"node {node.name!r} has no memory: allocate the graph before computing it")
+    for src in node.src:
+        if src is not None and src.data == NULL:
+            GGML_ABORT(f"operand {src.name!r} of {node.name!r} has no memory: allocate the graph before computing it")
+
+
+def _abort_at(node: ggml_tensor) -> None:
+    """A kernel found an operand it must not use. The reference knows the words for it."""
+    params = ggml_compute_params(ith=0, nth=1, wsize=0, wdata=NULL)
+    ggml_compute_forward(params, node)
+    GGML_ABORT(f"the kernel of {ggml_op_name(node.op)} refused node {node.name!r}")
+
+
+cpu_backend_i = ggml_backend_i(
+    get_name=ggml_backend_cpu_get_name,
+    free=ggml_backend_cpu_free,
+    set_tensor_async=None,
+    get_tensor_async=None,
+    cpy_tensor_async=None,
+    synchronize=None,
+    graph_plan_create=ggml_backend_cpu_graph_plan_create,
+    graph_plan_free=ggml_backend_cpu_graph_plan_free,
+    graph_plan_update=None,
+    graph_plan_compute=ggml_backend_cpu_graph_plan_compute,
+    graph_compute=ggml_backend_cpu_graph_compute,
+    event_record=None,
+    event_wait=None,
+)
+
+
+def ggml_backend_cpu_init() -> ggml_backend:
+    """A CPU backend with 4 threads. The first one of the process fills the GELU tables."""
+    # initialize CPU backend now to avoid slowing the first graph computation
+    ggml_cpu_init()
+    _kernels.set_gelu_tables(ggml_table_gelu_f16.ctypes.data, ggml_table_gelu_quick_f16.ctypes.data)
+    context = ggml_backend_cpu_context()
+    return ggml_backend(guid=CPU_GUID, iface=cpu_backend_i, device=ggml_backend_cpu_device(), context=context)
+
+
+def ggml_backend_is_cpu(backend: ggml_backend | None) -> bool:
+    return backend is not None and ggml_guid_matches(backend.guid, CPU_GUID)
+
+
+def ggml_backend_cpu_set_n_threads(backend: ggml_backend, n_threads: int) -> None:
+    """Threads for the graphs to come."""
+    GGML_ASSERT(ggml_backend_is_cpu(backend), "this is no CPU backend")
+    backend.context.n_threads = n_threads
+
+
+def ggml_backend_cpu_set_abort_callback(
+    backend: ggml_backend, abort_callback: Callable[[Any], bool] | None, abort_callback_data: Any = None
+) -> None:
+    """Ask `abort_callback(data)` after each node; True ends the graph with GGML_STATUS_ABORTED."""
+    GGML_ASSERT(ggml_backend_is_cpu(backend), "this is no CPU backend")
+    backend.context.abort_callback = abort_callback
+    backend.context.abort_callback_data = abort_callback_data
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# CPU backend - device
+
+
+@cache
+def cpu_model_name() -> str:
+    """The processor's own name for itself, or "CPU"."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "CPU"
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return "CPU"
+
+
+def ggml_backend_cpu_device_get_name(device: ggml_backend_device) -> str:
+    return "CPU"
+
+
+def ggml_backend_cpu_device_get_description(device: ggml_backend_device) -> str:
+    return cpu_model_name()
+
+
+def ggml_backend_cpu_device_get_memory(device: ggml_backend_device) -> tuple[int, int]:
+    """[S] says 0 and 0; [T] says the physical memory twice."""
+    return 0, 0
+
+
+def ggml_backend_cpu_device_get_type(device: ggml_backend_device) -> int:
+    return GGML_BACKEND_DEVICE_TYPE_CPU
+
+
+def ggml_backend_cpu_device_get_props(device: ggml_backend_device) -> ggml_backend_dev_props:
+    memory_free, memory_total = ggml_backend_cpu_device_get_memory(device)
+    return ggml_backend_dev_props(
+        name=ggml_backend_cpu_device_get_name(device),
+        description=ggml_backend_cpu_device_get_description(device),
+        memory_free=memory_free,
+        memory_total=memory_total,
+        type=GGML_BACKEND_DEVICE_TYPE_CPU,
+        caps=ggml_backend_dev_caps(buffer_from_host_ptr=True),
+    )
+
+
+def ggml_backend_cpu_device_init_backend(device: ggml_backend_device, params: str | None) -> ggml_backend:
+    return ggml_backend_cpu_init()
+
+
+def ggml_backend_cpu_device_get_buffer_type(device: ggml_backend_device) -> ggml_backend_buffer_type:
+    return ggml_backend_cpu_buffer_type()
+
+
+def ggml_backend_cpu_device_buffer_from_host_ptr(
+    device: ggml_backend_device, ptr: int, size: int, max_tensor_size: int
+) -> ggml_backend_buffer:
+    return ggml_backend_cpu_buffer_from_ptr(ptr, size)
+
+
+def ggml_backend_cpu_device_supports_op(device: ggml_backend_device, op: ggml_tensor) -> bool:
+    """Everything that has a record; a MUL_MAT takes src1 as floats or in the type its src0 is multiplied with."""
+    if op.op not in op_records:
+        return False
+    if op.op == GGML_OP_MUL_MAT:
+        partner = ggml_get_type_traits(op.src[0].type).vec_dot_type
+        return partner is not None and op.src[1].type in (GGML_TYPE_F32, partner)
+    return True
+
+
+def ggml_backend_cpu_device_supports_buft(device: ggml_backend_device, buft: ggml_backend_buffer_type) -> bool:
+    return buft.iface.is_host is not None and buft.iface.is_host(buft)
+
+
+@cache
+def ggml_backend_cpu_device() -> ggml_backend_device:
+    """The one CPU device."""
+    iface = ggml_backend_device_i(
+        get_name=ggml_backend_cpu_device_get_name,
+        get_description=ggml_backend_cpu_device_get_description,
+        get_memory=ggml_backend_cpu_device_get_memory,
+        get_type=ggml_backend_cpu_device_get_type,
+        get_props=ggml_backend_cpu_device_get_props,
+        init_backend=ggml_backend_cpu_device_init_backend,
+        get_buffer_type=ggml_backend_cpu_device_get_buffer_type,
+        get_host_buffer_type=None,
+        buffer_from_host_ptr=ggml_backend_cpu_device_buffer_from_host_ptr,
+        supports_op=ggml_backend_cpu_device_supports_op,
+        supports_buft=ggml_backend_cpu_device_supports_buft,
+        offload_op=None,
+        event_new=None,
+        event_free=None,
+        event_synchronize=None,
+    )
+    return ggml_backend_device(iface, reg=ggml_backend_cpu_reg(), context=None)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# CPU backend - reg
+
+
+def ggml_backend_cpu_reg_get_name(reg: ggml_backend_reg) -> str:
+    return "CPU"
+
+
+def ggml_backend_cpu_reg_get_device_count(reg: ggml_backend_reg) -> int:
+    return 1
+
+
+def ggml_backend_cpu_reg_get_device(reg: ggml_backend_reg, index: int) -> ggml_backend_device:
+    GGML_ASSERT(index == 0, "there is one CPU device", got=index)
+    return ggml_backend_cpu_device()
+
+
+def ggml_backend_cpu_get_features(reg: ggml_backend_reg) -> dict[str, str]:
+    """What the chosen kernels were compiled for, as ggml's system info prints it: {"AVX2": "1", ...}."""
+    features = {}
+    for name in _kernels.chosen().features:
+        features[name] = "1"
+    return features
+
+
+PROC_ADDRESSES: dict[str, Callable[..., Any]] = {
+    "ggml_backend_set_n_threads": ggml_backend_cpu_set_n_threads,
+    "ggml_backend_set_abort_callback": ggml_backend_cpu_set_abort_callback,
+    "ggml_backend_get_features": ggml_backend_cpu_get_features,
+}
+
+
+def ggml_backend_cpu_get_proc_address(reg: ggml_backend_reg, name: str) -> Callable[..., Any] | None:
+    return PROC_ADDRESSES.get(name)
+
+
+@cache
+def ggml_backend_cpu_reg() -> ggml_backend_reg:
+    """What the registry finds in this file."""
+    iface = ggml_backend_reg_i(
+        get_name=ggml_backend_cpu_reg_get_name,
+        get_device_count=ggml_backend_cpu_reg_get_device_count,
+        get_device=ggml_backend_cpu_reg_get_device,
+        get_proc_address=ggml_backend_cpu_get_proc_address,
+    )
+    return ggml_backend_reg(GGML_BACKEND_API_VERSION, iface, context=None)

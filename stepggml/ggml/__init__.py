@@ -1,0 +1,27 @@
+"""Floor 1: ggml itself, in plain Python over real memory.
+
+Every file here is one a learner steps through. Each mirrors a file of ggml and keeps its names, so that the same word can be searched for in
+the C sources. `from stepggml.ggml import ggml_init` works for every public name of the folder: the loop below collects them from the
+files, so there is no list to keep.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+_PREFIXES = ("ggml_", "GGML_", "GGML", "gguf_", "GGUF_", "NULL")
+
+
+def _collect() -> None:
+    """Take over the public C names of each file of this folder and of ops/."""
+    folders = ((__name__, __path__), (f"{__name__}.ops", [f"{path}/ops" for path in __path__]))
+    for package, path in folders:
+        for module_info in pkgutil.iter_modules(path):
+            module = importlib.import_module(f"{package}.{module_info.name}")
+            for name, value in vars(module).items():
+                if name.startswith(_PREFIXES):
+                    globals()[name] = value
+
+
+_collect()
