@@ -1,0 +1,137 @@
+"""The functions that UNARY can apply to a row, and the two half-precision tables among them.
+
+Mirrors: ggml_vec_*_f32 of ggml/src/ggml-cpu/vec.h and vec.cpp, and the tables that ggml_cpu_init fills.
+
+GELU and GELU_QUICK are not computed but looked up: the argument is rounded to half, the table has the half-precision
+result for each of the 65,536 halves. That costs accuracy (GELU is off by up to 0.00388) and is what ggml does even in
+an all-F32 model.
+
+Each function takes a float32 row and returns a new one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+GELU_COEF_A = np.float32(0.044715)
+GELU_QUICK_COEF = np.float32(-1.702)
+SQRT_2_OVER_PI = np.float32(0.79788456080286535587989211986876)
+
+# gelu and gelu_quick of every half, as halves: 128 KB each
+ggml_table_gelu_f16 = np.zeros(1 << 16, dtype=np.uint16)
+ggml_table_gelu_quick_f16 = np.zeros(1 << 16, dtype=np.uint16)
+
+
+def ggml_init_gelu_tables() -> None:
+    """Compute both tables. Part of ggml_cpu_init's work on its first call."""
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    f = bits.view(np.float16).astype(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        gelu = ggml_gelu_f32(f)
+        gelu_quick = ggml_gelu_quick_f32(f)
+        ggml_table_gelu_f16[:] = gelu.astype(np.float16).view(np.uint16)
+        ggml_table_gelu_quick_f16[:] = gelu_quick.astype(np.float16).view(np.uint16)
+
+
+def ggml_gelu_f32(x: np.ndarray) -> np.ndarray:
+    """0.5 x (1 + tanh(sqrt(2/pi) x (1 + 0.044715 x^2))), the formula behind the table."""
+    # tanh is rounded once, from double
+    inner = SQRT_2_OVER_PI * x * (np.float32(1) + GELU_COEF_A * x * x)
+    tanh = np.tanh(inner.astype(np.float64)).astype(np.float32)
+    return np.float32(0.5) * x * (np.float32(1) + tanh)
+
+
+def ggml_gelu_quick_f32(x: np.ndarray) -> np.ndarray:
+    """x / (1 + exp(-1.702 x)): the formula behind the quick table."""
+    with np.errstate(over="ignore"):
+        e = np.exp(GELU_QUICK_COEF * x)
+    return x * (np.float32(1) / (np.float32(1) + e))
+
+
+def look_up(table: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The table's value for each x rounded to half."""
+    with np.errstate(over="ignore"):
+        halves = x.astype(np.float16)
+    index = halves.view(np.uint16)
+    values = table[index]
+    return values.view(np.float16).astype(np.float32)
+
+
+def ggml_vec_gelu_f32(x: np.ndarray) -> np.ndarray:
+    """The table between -10 and 10; beyond, GELU is 0 or x to within float precision."""
+    y = look_up(ggml_table_gelu_f16, x)
+    y = np.where(x <= -10, np.float32(0), y)
+    y = np.where(x >= 10, x, y)
+    return y
+
+
+def ggml_vec_gelu_quick_f32(x: np.ndarray) -> np.ndarray:
+    """The quick table, everywhere."""
+    return look_up(ggml_table_gelu_quick_f16, x)
+
+
+def ggml_vec_silu_f32(x: np.ndarray) -> np.ndarray:
+    """x / (1 + exp(-x))"""
+    with np.errstate(over="ignore"):
+        return x / (np.float32(1) + np.exp(-x))
+
+
+def ggml_vec_abs_f32(x: np.ndarray) -> np.ndarray:
+    """|x|"""
+    return np.abs(x)
+
+
+def ggml_vec_sgn_f32(x: np.ndarray) -> np.ndarray:
+    """1, -1, or 0 for 0"""
+    positive = np.where(x > 0, np.float32(1), np.float32(0))
+    return np.where(x < 0, np.float32(-1), positive)
+
+
+def ggml_vec_neg_f32(x: np.ndarray) -> np.ndarray:
+    """-x"""
+    return -x
+
+
+def ggml_vec_step_f32(x: np.ndarray) -> np.ndarray:
+    """1 for x > 0, else 0"""
+    return np.where(x > 0, np.float32(1), np.float32(0))
+
+
+def ggml_vec_tanh_f32(x: np.ndarray) -> np.ndarray:
+    """tanh(x)"""
+    return np.tanh(x)
+
+
+def ggml_vec_elu_f32(x: np.ndarray) -> np.ndarray:
+    """x for x > 0, else exp(x) - 1"""
+    with np.errstate(over="ignore"):
+        below = np.expm1(x)
+    return np.where(x > 0, x, below)
+
+
+def ggml_vec_relu_f32(x: np.ndarray) -> np.ndarray:
+    """x for x > 0, else 0"""
+    return np.where(x > 0, x, np.float32(0))
+
+
+def ggml_vec_sigmoid_f32(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x))"""
+    with np.errstate(over="ignore"):
+        return np.float32(1) / (np.float32(1) + np.exp(-x))
+
+
+def ggml_vec_hardsigmoid_f32(x: np.ndarray) -> np.ndarray:
+    """(x + 3) / 6, kept within 0 and 1"""
+    ramp = (x + np.float32(3)) / np.float32(6)
+    return np.minimum(np.float32(1), np.maximum(np.float32(0), ramp))
+
+
+def ggml_vec_hardswish_f32(x: np.ndarray) -> np.ndarray:
+    """x * hardsigmoid(x)"""
+    return x * ggml_vec_hardsigmoid_f32(x)
+
+
+def ggml_vec_exp_f32(x: np.ndarray) -> np.ndarray:
+    """exp(x)"""
+    with np.errstate(over="ignore"):
+        return np.exp(x)
