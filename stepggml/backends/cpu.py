@@ -1,17 +1,15 @@
 """The CPU backend: ggml's tables for the processor at hand, a team of threads, and the compiled kernels of floor 0.
 
-Mirrors: ggml/src/ggml-cpu/ggml-cpu.cpp (device and backend) and the CPU buffer type of ggml/src/ggml-backend.cpp.
+Mirrors: ggml/src/ggml-cpu/ggml-cpu.cpp (device and backend). Its buffers are in _cpu_buffer.py.
 
-A graph becomes one flat plan (kernel address, tensor address, number of tasks) that floor 0 executes without Python in between. An op
-without a compiled kernel, or a combination of types a kernel declines, runs the reference of ggml/ops instead.
-
-Buffers are anonymous maps: page aligned, zeroed, and not touched before they are used. C takes them from an aligned malloc.
+A graph becomes one flat plan (kernel address, tensor address, number of tasks) that floor 0 executes without Python in
+between. An op without a compiled kernel, or a combination of types a kernel declines, runs the reference of ggml/ops
+instead.
 """
 
 from __future__ import annotations
 
 import ctypes
-import mmap
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,15 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from stepggml import _kernels
-from stepggml.ggml.backend import ggml_backend_buffer_init, ggml_backend_buffer_is_host, ggml_guid_matches
+from stepggml.ggml.backend import ggml_guid_matches
 from stepggml.ggml.backend_impl import (
     GGML_BACKEND_API_VERSION,
     GGML_BACKEND_DEVICE_TYPE_CPU,
     ggml_backend,
     ggml_backend_buffer,
-    ggml_backend_buffer_i,
     ggml_backend_buffer_type,
-    ggml_backend_buffer_type_i,
     ggml_backend_dev_caps,
     ggml_backend_dev_props,
     ggml_backend_device,
@@ -43,7 +39,6 @@ from stepggml.ggml.impl import (
     GGML_ABORT,
     GGML_ASSERT,
     GGML_DEFAULT_N_THREADS,
-    GGML_LOG_ERROR,
     GGML_STATUS_ABORTED,
     GGML_STATUS_SUCCESS,
     NULL,
@@ -52,152 +47,15 @@ from stepggml.ggml.layout import ggml_is_empty
 from stepggml.ggml.op import GGML_OP_MUL_MAT, GGML_OP_NONE, ggml_compute_params, ggml_op_name
 from stepggml.ggml.ops import op_records
 from stepggml.ggml.ops.unary import ggml_table_gelu_f16, ggml_table_gelu_quick_f16
-from stepggml.ggml.tensor import ggml_nbytes, ggml_tensor
+from stepggml.ggml.tensor import ggml_tensor
 from stepggml.ggml.types import GGML_TYPE_F32, ggml_get_type_traits
 
-TENSOR_ALIGNMENT = 32
+from ._cpu_buffer import TENSOR_ALIGNMENT, ggml_backend_cpu_buffer_from_ptr, ggml_backend_cpu_buffer_type
 
 CPU_GUID = bytes.fromhex("aa67c7439618e6b9fb75ef4a72e0cbac")
 
 # What Plan.run answers besides "done".
 PLAN_DONE, PLAN_NEEDS_PYTHON, PLAN_ASSERTION, PLAN_ABORTED = range(4)
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
-_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-_MAP_FAILED = ctypes.c_void_p(-1).value
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# CPU backend - buffer
-
-
-def map_memory(size: int) -> int:
-    """Address of `size` zeroed bytes, or NULL when there is no memory. Pages come into being when they are first touched."""
-    prot = mmap.PROT_READ | mmap.PROT_WRITE
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    address = _libc.mmap(None, size, prot, flags, -1, 0)
-    if address == _MAP_FAILED:
-        return NULL
-    return address
-
-
-def ggml_backend_cpu_buffer_get_base(buffer: ggml_backend_buffer) -> int:
-    """The buffer's context is its address."""
-    return buffer.context
-
-
-def ggml_backend_cpu_buffer_free_buffer(buffer: ggml_backend_buffer) -> None:
-    """Unmap the memory."""
-    if buffer.context != NULL:
-        _libc.munmap(buffer.context, buffer.size)
-        buffer.context = NULL
-
-
-def ggml_backend_cpu_buffer_memset_tensor(
-    buffer: ggml_backend_buffer, tensor: ggml_tensor, value: int, offset: int, size: int
-) -> None:
-    ctypes.memset(tensor.data + offset, value, size)
-
-
-def ggml_backend_cpu_buffer_set_tensor(
-    buffer: ggml_backend_buffer, tensor: ggml_tensor, data: int, offset: int, size: int
-) -> None:
-    ctypes.memmove(tensor.data + offset, data, size)
-
-
-def ggml_backend_cpu_buffer_get_tensor(
-    buffer: ggml_backend_buffer, tensor: ggml_tensor, data: int, offset: int, size: int
-) -> None:
-    ctypes.memmove(data, tensor.data + offset, size)
-
-
-def ggml_backend_cpu_buffer_cpy_tensor(buffer: ggml_backend_buffer, src: ggml_tensor, dst: ggml_tensor) -> bool:
-    """Copy from any host buffer."""
-    if ggml_backend_buffer_is_host(src.buffer):
-        ctypes.memmove(dst.data, src.data, ggml_nbytes(src))
-        return True
-    return False
-
-
-def ggml_backend_cpu_buffer_clear(buffer: ggml_backend_buffer, value: int) -> None:
-    ctypes.memset(buffer.context, value, buffer.size)
-
-
-def cpu_buffer_i(owned: bool) -> ggml_backend_buffer_i:
-    """The table of a CPU buffer; one made over someone else's memory does not free it."""
-    return ggml_backend_buffer_i(
-        free_buffer=ggml_backend_cpu_buffer_free_buffer if owned else None,
-        get_base=ggml_backend_cpu_buffer_get_base,
-        init_tensor=None,  # no initialization required
-        memset_tensor=ggml_backend_cpu_buffer_memset_tensor,
-        set_tensor=ggml_backend_cpu_buffer_set_tensor,
-        get_tensor=ggml_backend_cpu_buffer_get_tensor,
-        cpy_tensor=ggml_backend_cpu_buffer_cpy_tensor,
-        clear=ggml_backend_cpu_buffer_clear,
-        reset=None,
-    )
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# CPU backend - buffer type
-
-
-def ggml_backend_cpu_buffer_type_get_name(buft: ggml_backend_buffer_type) -> str:
-    return "CPU"
-
-
-def ggml_backend_cpu_buffer_from_ptr_type_get_name(buft: ggml_backend_buffer_type) -> str:
-    return "CPU_Mapped"
-
-
-def ggml_backend_cpu_buffer_type_alloc_buffer(buft: ggml_backend_buffer_type, size: int) -> ggml_backend_buffer | None:
-    data = map_memory(size)
-    if data == NULL:
-        GGML_LOG_ERROR(f"ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size {size}\n")
-        return None
-    return ggml_backend_buffer_init(buft, cpu_buffer_i(owned=True), data, size)
-
-
-def ggml_backend_cpu_buffer_type_get_alignment(buft: ggml_backend_buffer_type) -> int:
-    return TENSOR_ALIGNMENT
-
-
-def ggml_backend_cpu_buffer_type_is_host(buft: ggml_backend_buffer_type) -> bool:
-    return True
-
-
-def _make_buffer_type(get_name: Callable[..., str]) -> ggml_backend_buffer_type:
-    iface = ggml_backend_buffer_type_i(
-        get_name=get_name,
-        alloc_buffer=ggml_backend_cpu_buffer_type_alloc_buffer,
-        get_alignment=ggml_backend_cpu_buffer_type_get_alignment,
-        get_max_size=None,  # defaults to SIZE_MAX
-        get_alloc_size=None,  # defaults to ggml_nbytes
-        is_host=ggml_backend_cpu_buffer_type_is_host,
-    )
-    return ggml_backend_buffer_type(iface, device=ggml_backend_cpu_device())
-
-
-@cache
-def ggml_backend_cpu_buffer_type() -> ggml_backend_buffer_type:
-    """The one CPU buffer type: alignment 32, any size, host memory."""
-    return _make_buffer_type(ggml_backend_cpu_buffer_type_get_name)
-
-
-@cache
-def ggml_backend_cpu_buffer_from_ptr_type() -> ggml_backend_buffer_type:
-    """The type of buffers over memory that is there already, such as a mapped file."""
-    return _make_buffer_type(ggml_backend_cpu_buffer_from_ptr_type_get_name)
-
-
-def ggml_backend_cpu_buffer_from_ptr(ptr: int, size: int) -> ggml_backend_buffer:
-    """A buffer over `size` bytes at `ptr`; freeing it leaves them alone. Aborts when `ptr` is no multiple of 32."""
-    GGML_ASSERT(ptr % TENSOR_ALIGNMENT == 0, "buffer pointer must be aligned", got=hex(ptr))
-    buft = ggml_backend_cpu_buffer_from_ptr_type()
-    return ggml_backend_buffer_init(buft, cpu_buffer_i(owned=False), ptr, size)
-
 
 # ----------------------------------------------------------------------------------------------------------------------
 # CPU backend - backend (stream)
@@ -231,7 +89,10 @@ def ggml_backend_cpu_free(backend: ggml_backend) -> None:
 
 @dataclass
 class CpuPlan:
-    """A graph made ready: its nodes that compute something, floor 0's plan over them, and the scratch memory they ask for."""
+    """A graph made ready:
+
+    its nodes that compute something, floor 0's plan over them, and the scratch memory they ask for.
+    """
 
     nodes: list[ggml_tensor]
     steps: _kernels.Plan
@@ -240,7 +101,10 @@ class CpuPlan:
 
 
 def ggml_backend_cpu_graph_plan_create(backend: ggml_backend, cgraph: ggml_cgraph) -> CpuPlan:
-    """Choose kernel and number of tasks for every node. Views and the like are left out: nothing is executed for them."""
+    """Choose kernel and number of tasks for every node.
+
+    Views and the like are left out: nothing is executed for them.
+    """
     context = backend.context
     cplan = ggml_graph_plan(cgraph, context.n_threads)
     nodes = []

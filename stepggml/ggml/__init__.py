@@ -1,8 +1,8 @@
 """Floor 1: ggml itself, in plain Python over real memory.
 
-Every file here is one a learner steps through. Each mirrors a file of ggml and keeps its names, so that the same word can be searched for in
-the C sources. `from stepggml.ggml import ggml_init` works for every public name of the folder: the loop below collects them from the
-files, so there is no list to keep.
+Every file here is one a learner steps through. Each mirrors a file of ggml and keeps its names, so that the same word
+can be searched for in the C sources. `from stepggml.ggml import ggml_init` works for every public name of the folder:
+the loop below collects them from the files, so there is no list to keep.
 """
 
 from __future__ import annotations

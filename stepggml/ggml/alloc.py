@@ -1,9 +1,12 @@
-"""The graph allocator: it plays a graph through in an imaginary arena, so that the bytes of dead tensors are used again.
+"""The graph allocator: it plays a graph through in an imaginary arena, so that the bytes of dead tensors are used
+again.
 
-Mirrors: ggml_gallocr of ggml/src/ggml-alloc.c. The arena itself is dyn_tallocr.py; contexts as a whole are placed by alloc_ctx.py.
+Mirrors: ggml_gallocr of ggml/src/ggml-alloc.c. The arena itself is dyn_tallocr.py; contexts as a whole are placed by
+alloc_ctx.py.
 
-For each tensor it counts who still needs it (`n_children`) and who looks into its bytes (`n_views`). When both reach 0 the tensor's bytes
-go back to the arena, and the next tensor may get them. That is why an old node read after the run shows somebody else's numbers.
+For each tensor it counts who still needs it (`n_children`) and who looks into its bytes (`n_views`). When both reach 0
+the tensor's bytes go back to the arena, and the next tensor may get them. That is why an old node read after the run
+shows somebody else's numbers.
 
 Where C keeps the per-tensor records in a hash table keyed by address, a dict keyed by address does the same.
 """
@@ -144,7 +147,10 @@ def ggml_gallocr_is_allocated(galloc: ggml_gallocr, t: ggml_tensor) -> bool:
 
 
 def can_reuse_parent(galloc: ggml_gallocr, node: ggml_tensor, parent: ggml_tensor) -> bool:
-    """Whether `node` may be written over `parent`, its operand: nobody else needs those bytes, and both lie in them alike."""
+    """Whether `node` may be written over `parent`, its operand:
+
+    nobody else needs those bytes, and both lie in them alike.
+    """
     # if the node's data is external, then we cannot re-use it
     if not ggml_gallocr_is_own(galloc, parent):
         return False
@@ -258,7 +264,8 @@ def ggml_gallocr_alloc_graph_impl(
     """Play the graph through and note an offset for each tensor. Nothing real is allocated yet."""
     galloc.hash_values.clear()
 
-    # allocate leafs: these may be tensors that the application is not using in the graph, but may still want to allocate
+    # allocate leafs: these may be tensors that the application is not using in the graph, but may still want to
+    # allocate
     for i, leaf in enumerate(graph.leafs):
         ggml_gallocr_allocate_node(galloc, leaf, buffer_id_of(leaf_buffer_ids, i))
 
@@ -416,12 +423,14 @@ def ggml_gallocr_needs_realloc(galloc: ggml_gallocr, graph: ggml_cgraph) -> bool
 def ggml_gallocr_alloc_graph(galloc: ggml_gallocr, graph: ggml_cgraph) -> bool:
     """Point every tensor of the graph into the reserved buffers, at the offsets of the *reserved* graph.
 
-    A smaller graph of the same structure keeps the offsets of the larger one it was reserved with. False when memory is missing, or when
-    several buffers would have to be planned anew (the caller must reserve again).
+    A smaller graph of the same structure keeps the offsets of the larger one it was reserved with. False when memory is
+    missing, or when several buffers would have to be planned anew (the caller must reserve again).
     """
     if ggml_gallocr_needs_realloc(galloc, graph):
         if len(galloc.bufts) > 1:
-            GGML_LOG_DEBUG("ggml_gallocr_alloc_graph: cannot reallocate multi buffer graph automatically, call reserve\n")
+            GGML_LOG_DEBUG(
+                "ggml_gallocr_alloc_graph: several buffers: call reserve\n"
+            )
             return False
         GGML_LOG_DEBUG("ggml_gallocr_alloc_graph: reallocating buffers automatically\n")
         if not ggml_gallocr_reserve(galloc, graph):

@@ -85,7 +85,9 @@ def alloc_tensor_range(
     size: int,
     buffers: list[ggml_backend_buffer],
 ) -> bool:
-    """One buffer of `size` bytes for the tensors from `first` up to, not including, `last`; it is appended to `buffers`."""
+    """One buffer of `size` bytes for the tensors from `first` up to, not including, `last`; it is appended to
+    `buffers`.
+    """
     buffer = ggml_backend_buft_alloc_buffer(buft, size)
     if buffer is None:
         name = ggml_backend_buft_name(buft)

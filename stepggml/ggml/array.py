@@ -1,8 +1,8 @@
 """A tensor's bytes as numpy sees them. C casts `data` to a pointer; this is the one place where Python does the same.
 
 numpy counts axes from the slowest, ggml from the fastest: a tensor of ne = [ne0, ne1, ne2, ne3] is an array of shape
-(ne3, ne2, ne1, ne0), and element (i0, i1, i2, i3) of ggml is `a[i3, i2, i1, i0]`. No byte is copied or moved: the array's strides
-are nb read backwards. The array must not outlive the buffer that holds the data.
+(ne3, ne2, ne1, ne0), and element (i0, i1, i2, i3) of ggml is `a[i3, i2, i1, i0]`. No byte is copied or moved: the
+array's strides are nb read backwards. The array must not outlive the buffer that holds the data.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def memory_bytes(address: int, size: int) -> np.ndarray:
 def tensor_array(tensor: ggml_tensor) -> np.ndarray:
     """The tensor's elements, shape (ne3, ne2, ne1, ne0), no copy.
 
-    BF16 comes as uint16. A quantized type comes as its raw blocks: uint8 of shape (ne3, ne2, ne1, ne0 / blck_size, type_size).
-    Raises GGMLAbort when the tensor has no data.
+    BF16 comes as uint16. A quantized type comes as its raw blocks: uint8 of shape (ne3, ne2, ne1, ne0 / blck_size,
+    type_size). Raises GGMLAbort when the tensor has no data.
     """
     GGML_ASSERT(tensor.data != NULL, f"tensor {tensor.name!r} has no data yet")
     ne = tuple(tensor.ne)

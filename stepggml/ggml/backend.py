@@ -1,8 +1,10 @@
-"""Calls through the backend tables: what a program says to buffers, backends and devices, and what happens where an entry is empty.
+"""Calls through the backend tables: what a program says to buffers, backends and devices, and what happens where an
+entry is empty.
 
 Mirrors: ggml/src/ggml-backend.cpp, without the scheduler (backend_sched.py) and the registry (backend_reg.py).
 
-Leaves out: events of devices that have none here, and ggml_backend_compare_graph_backend (the debugger's diff does more).
+Leaves out: events of devices that have none here, and ggml_backend_compare_graph_backend (the debugger's diff does
+more).
 """
 
 from __future__ import annotations
@@ -25,8 +27,6 @@ from .cgraph import ggml_cgraph
 from .impl import GGML_ASSERT, NULL
 from .layout import ggml_are_same_shape, ggml_are_same_stride
 from .tensor import ggml_nbytes, ggml_tensor
-
-
 
 # ----------------------------------------------------------------------------------------------------------------------
 # buffer type: how memory of one kind is allocated
@@ -356,7 +356,10 @@ def ggml_backend_reg_get_proc_address(reg: ggml_backend_reg, name: str) -> Calla
 
 
 def _data_range(tensor: ggml_tensor, offset: int, size: int, what: str) -> ggml_backend_buffer:
-    """The buffer that holds `size` bytes at `offset` of the tensor. Aborts when there is none or the range leaves the tensor."""
+    """The buffer that holds `size` bytes at `offset` of the tensor.
+
+    Aborts when there is none or the range leaves the tensor.
+    """
     buf = tensor.buffer
     if tensor.view_src is not None:
         buf = tensor.view_src.buffer
@@ -393,7 +396,9 @@ def ggml_backend_tensor_memset(tensor: ggml_tensor, value: int, offset: int, siz
     buf.iface.memset_tensor(buf, tensor, value, offset, size)
 
 
-def ggml_backend_tensor_set_async(backend: ggml_backend, tensor: ggml_tensor, data: int, offset: int, size: int) -> None:
+def ggml_backend_tensor_set_async(
+    backend: ggml_backend, tensor: ggml_tensor, data: int, offset: int, size: int
+) -> None:
     """As ggml_backend_tensor_set, queued on the backend where it can queue."""
     if backend.iface.set_tensor_async is None:
         ggml_backend_tensor_set(tensor, data, offset, size)
@@ -401,7 +406,9 @@ def ggml_backend_tensor_set_async(backend: ggml_backend, tensor: ggml_tensor, da
     backend.iface.set_tensor_async(backend, tensor, data, offset, size)
 
 
-def ggml_backend_tensor_get_async(backend: ggml_backend, tensor: ggml_tensor, data: int, offset: int, size: int) -> None:
+def ggml_backend_tensor_get_async(
+    backend: ggml_backend, tensor: ggml_tensor, data: int, offset: int, size: int
+) -> None:
     """As ggml_backend_tensor_get, queued on the backend where it can queue."""
     if backend.iface.get_tensor_async is None:
         ggml_backend_tensor_get(tensor, data, offset, size)

@@ -1,10 +1,11 @@
-"""The tables behind every backend: buffer types, buffers, backends, devices, registries; each a table of functions and a context.
+"""The tables behind every backend: buffer types, buffers, backends, devices, registries; each a table of functions and
+a context.
 
 Mirrors: ggml/src/ggml-backend-impl.h, field by field and in its order.
 
-In C a table is a struct of function pointers, and the object beside it a struct with `iface` and `context`. Here both are dataclasses; an
-entry that is NULL in C is None. Tables are those of early 2025; [T] adds set/get_tensor_2d and graph_optimize. The functions that call
-through the tables are in backend.py.
+In C a table is a struct of function pointers, and the object beside it a struct with `iface` and `context`. Here both
+are dataclasses; an entry that is NULL in C is None. Tables are those of early 2025; [T] adds set/get_tensor_2d and
+graph_optimize. The functions that call through the tables are in backend.py.
 """
 
 from __future__ import annotations
@@ -50,8 +51,6 @@ GGML_BACKEND_DEVICE_TYPE_ACCEL = ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_
 
 
 @dataclass
-
-
 class ggml_backend_buffer_type_i:
     """The 6 functions of a buffer type."""
 
@@ -69,8 +68,6 @@ class ggml_backend_buffer_type_i:
 
 
 @dataclass(eq=False)
-
-
 class ggml_backend_buffer_type:
     """A kind of memory."""
 
@@ -84,8 +81,6 @@ class ggml_backend_buffer_type:
 
 
 @dataclass
-
-
 class ggml_backend_buffer_i:
     """The 9 functions of a buffer [S]."""
 
@@ -108,8 +103,6 @@ class ggml_backend_buffer_i:
 
 
 @dataclass(eq=False)
-
-
 class ggml_backend_buffer:
     """`size` bytes of a kind of memory, for a purpose."""
 
@@ -125,8 +118,6 @@ class ggml_backend_buffer:
 
 
 @dataclass
-
-
 class ggml_backend_i:
     """The 13 functions of a backend [S]; [T] has 16."""
 
@@ -151,8 +142,6 @@ class ggml_backend_i:
 
 
 @dataclass(eq=False)
-
-
 class ggml_backend:
     """One instance of a device at work. `guid` tells kinds of backend apart."""
 
@@ -167,8 +156,6 @@ class ggml_backend:
 
 
 @dataclass
-
-
 class ggml_backend_dev_caps:
     """What a device can do."""
 
@@ -183,8 +170,6 @@ class ggml_backend_dev_caps:
 
 
 @dataclass
-
-
 class ggml_backend_dev_props:
     """All the device properties; memory in bytes."""
 
@@ -197,8 +182,6 @@ class ggml_backend_dev_props:
 
 
 @dataclass
-
-
 class ggml_backend_device_i:
     """The 15 functions of a device."""
 
@@ -231,8 +214,6 @@ class ggml_backend_device_i:
 
 
 @dataclass(eq=False)
-
-
 class ggml_backend_device:
     """A processor that computes graphs."""
 
@@ -246,8 +227,6 @@ class ggml_backend_device:
 
 
 @dataclass
-
-
 class ggml_backend_reg_i:
     """The 4 functions of a registry entry."""
 
@@ -260,8 +239,6 @@ class ggml_backend_reg_i:
 
 
 @dataclass(eq=False)
-
-
 class ggml_backend_reg:
     """What a backend registers; api_version is checked when it is loaded."""
 

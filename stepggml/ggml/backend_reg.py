@@ -1,10 +1,12 @@
-"""The registry: which backends this build has, and the devices they bring. One per process, made when it is first asked for.
+"""The registry: which backends this build has, and the devices they bring. One per process, made when it is first asked
+for.
 
 Mirrors: ggml/src/ggml-backend-reg.cpp.
 
-A backend is one file of stepggml/backends/, named as its function ggml_backend_<name>_reg says. They are found by looking into that folder,
-as C finds shared libraries by looking for libggml-<name>.so; a file that fails to load (a library is missing, say) is passed over
-with a message. The CPU registers last: it is what remains when nobody else wants an op.
+A backend is one file of stepggml/backends/, named as its function ggml_backend_<name>_reg says. They are found by
+looking into that folder, as C finds shared libraries by looking for libggml-<name>.so; a file that fails to load (a
+library is missing, say) is passed over with a message. The CPU registers last: it is what remains when nobody else
+wants an op.
 """
 
 from __future__ import annotations

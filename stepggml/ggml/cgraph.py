@@ -1,11 +1,15 @@
-"""ggml_cgraph: the list of nodes to compute, in order, and of the leafs they start from. A graph is an object in a pool, too.
+"""ggml_cgraph: the list of nodes to compute, in order, and of the leafs they start from. A graph is an object in a
+pool, too.
 
-Mirrors: struct ggml_cgraph of ggml/src/ggml-impl.h, ggml_build_forward_expand and the graph functions of ggml/src/ggml.c.
+Mirrors: struct ggml_cgraph of ggml/src/ggml-impl.h, ggml_build_forward_expand and the graph functions of
+ggml/src/ggml.c.
 
-The order of nodes is the order in which a depth-first walk leaves them: operands before results, src[0] before src[1]. Nothing sorts it
-afterwards, and some programs depend on that: a write into the KV cache stays ahead of the reads of it only since it was expanded first.
+The order of nodes is the order in which a depth-first walk leaves them: operands before results, src[0] before src[1].
+Nothing sorts it afterwards, and some programs depend on that: a write into the KV cache stays ahead of the reads of it
+only since it was expanded first.
 
-The struct is that of early 2025 (80 bytes). [T] has 96: use_counts and uid came later. Leaves out: backward passes and the dot export.
+The struct is that of early 2025 (80 bytes). [T] has 96: use_counts and uid came later. Leaves out: backward passes and
+the dot export.
 """
 
 from __future__ import annotations
@@ -235,7 +239,8 @@ def append_node(cgraph: ggml_cgraph, node: ggml_tensor) -> None:
 def ggml_visit_parents(cgraph: ggml_cgraph, node: ggml_tensor) -> None:
     """Append to the graph whatever `node` needs and then `node` itself, in post-order.
 
-    C recurses, as deep as the graph is long; Python keeps its own stack of (tensor, next operand), so that no depth is too deep.
+    C recurses, as deep as the graph is long; Python keeps its own stack of (tensor, next operand), so that no depth is
+    too deep.
     """
     visited = cgraph.visited_hash_set
     if ggml_hash_insert(visited, pointer_to(node)) == GGML_HASHSET_ALREADY_EXISTS:

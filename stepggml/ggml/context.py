@@ -2,8 +2,9 @@
 
 Mirrors: struct ggml_object, struct ggml_context, ggml_init and ggml_new_object of ggml/src/ggml.c.
 
-The pool is a bump allocator. Each object is a 32-byte header and its payload; headers form a linked list through the pool itself,
-and nothing is ever freed singly: a context is emptied or freed as a whole. All of it is real memory; `mem_buffer` is where it starts.
+The pool is a bump allocator. Each object is a 32-byte header and its payload; headers form a linked list through the
+pool itself, and nothing is ever freed singly: a context is emptied or freed as a whole. All of it is real memory;
+`mem_buffer` is where it starts.
 
 Leaves out: the scratch buffers of older ggml.
 """
@@ -44,7 +45,10 @@ GGML_OBJECT_TYPE_WORK_BUFFER = ggml_object_type.GGML_OBJECT_TYPE_WORK_BUFFER
 
 
 class ggml_object(ctypes.Structure):
-    """32-byte header in front of each payload. `offs` and `size` are bytes; `next` is the address of the next header."""
+    """32-byte header in front of each payload.
+
+    `offs` and `size` are bytes; `next` is the address of the next header.
+    """
 
     _fields_ = [
         ("offs", ctypes.c_size_t),
@@ -70,7 +74,10 @@ class ggml_context(ctypes.Structure):
 
 
 class ggml_init_params(ctypes.Structure):
-    """24 bytes: size of the pool, memory to use for it (NULL: allocate), and whether tensors get no data in the pool."""
+    """24 bytes:
+
+    size of the pool, memory to use for it (NULL: allocate), and whether tensors get no data in the pool.
+    """
 
     _fields_ = [
         ("mem_size", ctypes.c_size_t),

@@ -1,9 +1,10 @@
-"""What the CPU does with a graph before and while it computes: how many threads a node gets, how much scratch memory, and the dispatch.
+"""What the CPU does with a graph before and while it computes: how many threads a node gets, how much scratch memory,
+and the dispatch.
 
 Mirrors: ggml_graph_plan, ggml_compute_forward and ggml_cpu_init of ggml/src/ggml-cpu/ggml-cpu.c.
 
-`ggml_graph_compute` here is the readable one: it runs each op's reference on one thread, without a compiled line. The CPU backend
-(stepggml/backends/cpu.py) makes the same plan and runs compiled kernels.
+`ggml_graph_compute` here is the readable one: it runs each op's reference on one thread, without a compiled line. The
+CPU backend (stepggml/backends/cpu.py) makes the same plan and runs compiled kernels.
 
 Leaves out: NUMA placement, and thread pools (floor 0 has the team of threads).
 """

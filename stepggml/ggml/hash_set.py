@@ -1,8 +1,10 @@
-"""ggml_hash_set: an open-addressing set of pointers whose occupancy lies in a bitset, so clearing it never touches the keys.
+"""ggml_hash_set: an open-addressing set of pointers whose occupancy lies in a bitset, so clearing it never touches the
+keys.
 
 Mirrors: the hash set of ggml/src/ggml-impl.h and ggml_hash_size of ggml/src/ggml.c.
 
-A graph uses one to remember which tensors it has visited; keys and bitset lie inside the graph's own object in the pool.
+A graph uses one to remember which tensors it has visited; keys and bitset lie inside the graph's own object in the
+pool.
 """
 
 from __future__ import annotations

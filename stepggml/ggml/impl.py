@@ -1,9 +1,10 @@
-"""The ground everything else in this folder stands on: constants, asserts, logging, padding, aligned memory, half floats.
+"""The ground everything else in this folder stands on: constants, asserts, logging, padding, aligned memory, half
+floats.
 
 Mirrors: ggml/src/ggml-impl.h and the first part of ggml/src/ggml.c.
 
-An address is a plain int, as `uintptr_t` is in C, and NULL is 0. Memory handed out by `ggml_aligned_malloc` is real memory of
-this process: what lies there can be read with any tool, and stays until `ggml_aligned_free`.
+An address is a plain int, as `uintptr_t` is in C, and NULL is 0. Memory handed out by `ggml_aligned_malloc` is real
+memory of this process: what lies there can be read with any tool, and stays until `ggml_aligned_free`.
 
 Leaves out: ggml_print_backtrace (Python's own traceback is better) and the Windows and macOS branches.
 """
@@ -42,7 +43,10 @@ MALLOC_ALIGNMENT = 64
 
 
 class GGMLAbort(RuntimeError):
-    """A failed GGML_ASSERT or a GGML_ABORT. Where C prints and aborts the process, stepggml raises this, so a debugger can stop there."""
+    """A failed GGML_ASSERT or a GGML_ABORT.
+
+    Where C prints and aborts the process, stepggml raises this, so a debugger can stop there.
+    """
 
 
 class GGMLFileError(Exception):
@@ -235,7 +239,9 @@ def ggml_aligned_malloc(size: int) -> int:
     aligned_memory = ctypes.c_void_p()
     result = _libc.posix_memalign(ctypes.byref(aligned_memory), MALLOC_ALIGNMENT, size)
     if result != 0:
-        GGML_LOG_ERROR(f"ggml_aligned_malloc: insufficient memory (attempted to allocate {size / 1024 / 1024:6.2f} MB)\n")
+        GGML_LOG_ERROR(
+            f"ggml_aligned_malloc: insufficient memory (attempted to allocate {size / 1024 / 1024:6.2f} MB)\n"
+        )
         return NULL
     return aligned_memory.value or NULL
 
@@ -246,8 +252,8 @@ def ggml_aligned_free(ptr: int, size: int) -> None:
         _libc.free(ptr)
 
 
-# Backend objects (buffers) are Python objects, yet a tensor's `buffer` field holds 8 bytes. Those bytes are the object's own
-# address (CPython's id), and this table leads back from the address to the object.
+# Backend objects (buffers) are Python objects, yet a tensor's `buffer` field holds 8 bytes. Those bytes are the
+# object's own address (CPython's id), and this table leads back from the address to the object.
 _objects_by_address: weakref.WeakValueDictionary[int, object] = weakref.WeakValueDictionary()
 
 

@@ -1,9 +1,10 @@
-"""Questions about a tensor's shape and strides: how many elements, is it contiguous, transposed, of the same layout as another.
+"""Questions about a tensor's shape and strides: how many elements, is it contiguous, transposed, of the same layout as
+another.
 
 Mirrors: the predicates of ggml/src/ggml.c (ggml_nelements to ggml_can_repeat).
 
-These small questions decide much: whether a kernel may walk a row as one stretch, whether a result may lie over its operand, whether
-an operand repeats.
+These small questions decide much: whether a kernel may walk a row as one stretch, whether a result may lie over its
+operand, whether an operand repeats.
 """
 
 from __future__ import annotations
@@ -94,7 +95,10 @@ def ggml_is_permuted(tensor: ggml_tensor) -> bool:
 
 
 def ggml_is_contiguous_n(tensor: ggml_tensor, n: int) -> bool:
-    """Contiguous, but dimensions up to `n` may have gaps behind them. A dimension of one element has no stride to look at."""
+    """Contiguous, but dimensions up to `n` may have gaps behind them.
+
+    A dimension of one element has no stride to look at.
+    """
     ne = tensor.ne
     nb = tensor.nb
     next_nb = ggml_type_size(tensor.type)

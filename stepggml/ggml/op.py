@@ -2,9 +2,9 @@
 
 Mirrors: enum ggml_op, enum ggml_unary_op, GGML_OP_NAME and GGML_OP_SYMBOL of ggml.
 
-In C an op is spread over ten or more switches (name, symbol, task count, work size, in-place list, dispatch, ...). Here each file of
-ops/ ends with the records of its ops, and the switches look them up. The order of ids is that of early 2025; ids drift from
-version to version, so nothing ever stores them.
+In C an op is spread over ten or more switches (name, symbol, task count, work size, in-place list, dispatch, ...). Here
+each file of ops/ ends with the records of its ops, and the switches look them up. The order of ids is that of early
+2025; ids drift from version to version, so nothing ever stores them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from .tensor import ggml_tensor
 
 _OP_NAMES = """
-    NONE DUP ADD ADD1 ACC SUB MUL DIV SQR SQRT LOG SIN COS SUM SUM_ROWS MEAN ARGMAX COUNT_EQUAL REPEAT REPEAT_BACK CONCAT
-    SILU_BACK NORM RMS_NORM RMS_NORM_BACK GROUP_NORM MUL_MAT MUL_MAT_ID OUT_PROD SCALE SET CPY CONT RESHAPE VIEW PERMUTE
-    TRANSPOSE GET_ROWS GET_ROWS_BACK DIAG DIAG_MASK_INF DIAG_MASK_ZERO SOFT_MAX SOFT_MAX_BACK ROPE ROPE_BACK CLAMP
-    CONV_TRANSPOSE_1D IM2COL IM2COL_BACK CONV_TRANSPOSE_2D POOL_1D POOL_2D POOL_2D_BACK UPSCALE PAD PAD_REFLECT_1D ARANGE
-    TIMESTEP_EMBEDDING ARGSORT LEAKY_RELU FLASH_ATTN_EXT FLASH_ATTN_BACK SSM_CONV SSM_SCAN WIN_PART WIN_UNPART GET_REL_POS
-    ADD_REL_POS RWKV_WKV6 GATED_LINEAR_ATTN UNARY MAP_UNARY MAP_BINARY MAP_CUSTOM1_F32 MAP_CUSTOM2_F32 MAP_CUSTOM3_F32
-    MAP_CUSTOM1 MAP_CUSTOM2 MAP_CUSTOM3 CROSS_ENTROPY_LOSS CROSS_ENTROPY_LOSS_BACK OPT_STEP_ADAMW
+    NONE DUP ADD ADD1 ACC SUB MUL DIV SQR SQRT LOG SIN COS SUM SUM_ROWS MEAN ARGMAX COUNT_EQUAL REPEAT REPEAT_BACK
+    CONCAT SILU_BACK NORM RMS_NORM RMS_NORM_BACK GROUP_NORM MUL_MAT MUL_MAT_ID OUT_PROD SCALE SET CPY CONT RESHAPE VIEW
+    PERMUTE TRANSPOSE GET_ROWS GET_ROWS_BACK DIAG DIAG_MASK_INF DIAG_MASK_ZERO SOFT_MAX SOFT_MAX_BACK ROPE ROPE_BACK
+    CLAMP CONV_TRANSPOSE_1D IM2COL IM2COL_BACK CONV_TRANSPOSE_2D POOL_1D POOL_2D POOL_2D_BACK UPSCALE PAD PAD_REFLECT_1D
+    ARANGE TIMESTEP_EMBEDDING ARGSORT LEAKY_RELU FLASH_ATTN_EXT FLASH_ATTN_BACK SSM_CONV SSM_SCAN WIN_PART WIN_UNPART
+    GET_REL_POS ADD_REL_POS RWKV_WKV6 GATED_LINEAR_ATTN UNARY MAP_UNARY MAP_BINARY MAP_CUSTOM1_F32 MAP_CUSTOM2_F32
+    MAP_CUSTOM3_F32 MAP_CUSTOM1 MAP_CUSTOM2 MAP_CUSTOM3 CROSS_ENTROPY_LOSS CROSS_ENTROPY_LOSS_BACK OPT_STEP_ADAMW
 """.split()
 
 _UNARY_NAMES = """
@@ -86,9 +86,9 @@ def no_work(node: ggml_tensor, n_tasks: int) -> int:
 class OpRecord:
     """All of an op but its builders.
 
-    symbol: the op as a formula, for graph listings. compute_forward(params, dst): the readable reference. n_tasks(node, n_threads) and
-    work_size(node, n_tasks): what ggml_graph_plan asks. inplace: ggml_op_can_inplace, the allocator may put the result over a source.
-    is_noop: nothing is executed; the result is another look at the same bytes.
+    symbol: the op as a formula, for graph listings. compute_forward(params, dst): the readable reference. n_tasks(node,
+    n_threads) and work_size(node, n_tasks): what ggml_graph_plan asks. inplace: ggml_op_can_inplace, the allocator may
+    put the result over a source. is_noop: nothing is executed; the result is another look at the same bytes.
     """
 
     op: int

@@ -2,11 +2,11 @@
 
 Mirrors: struct ggml_tensor of ggml/include/ggml.h and the tensor functions of ggml/src/ggml.c.
 
-`ne` counts elements per dimension, `nb` the bytes from one element to the next; ne[0] is the fastest axis, the reverse of numpy's
-order. `src` are the operands, `view_src` the tensor that owns the bytes when this one is a view.
+`ne` counts elements per dimension, `nb` the bytes from one element to the next; ne[0] is the fastest axis, the reverse
+of numpy's order. `src` are the operands, `view_src` the tensor that owns the bytes when this one is a view.
 
-A `ggml_tensor` object is only a look at the pool: two objects made from the same address compare equal, as two equal pointers do.
-Predicates about shape and layout are in layout.py.
+A `ggml_tensor` object is only a look at the pool: two objects made from the same address compare equal, as two equal
+pointers do. Predicates about shape and layout are in layout.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .impl import (
     address_of,
     object_at,
 )
-from .op import GGML_OP_NONE, ggml_op_name, ggml_unary_op_name, ggml_op
+from .op import GGML_OP_NONE, ggml_op, ggml_op_name, ggml_unary_op_name
 from .types import ggml_blck_size, ggml_row_size, ggml_type_size, type_traits
 
 if TYPE_CHECKING:
@@ -39,7 +39,10 @@ GGML_TENSOR_FLAG_LOSS = 8
 
 
 class ggml_tensor(ctypes.Structure):
-    """336 bytes in a context's pool. Fields with a leading underscore hold addresses; the property of that name follows them."""
+    """336 bytes in a context's pool.
+
+    Fields with a leading underscore hold addresses; the property of that name follows them.
+    """
 
     _fields_ = [
         ("type", ctypes.c_int32),
@@ -153,9 +156,11 @@ def ggml_new_tensor_impl(
     view_src: ggml_tensor | None,
     view_offs: int,
 ) -> ggml_tensor:
-    """The one place where tensors are made. `ne` has n_dims entries; the rest are 1. `view_offs` is bytes from view_src's data.
+    """The one place where tensors are made. `ne` has n_dims entries; the rest are 1. `view_offs` is bytes from
+    view_src's data.
 
-    C: ggml_new_tensor_impl. Raises GGMLAbort for a bad type or shape, a view past the end of its source, or a full pool.
+    C: ggml_new_tensor_impl. Raises GGMLAbort for a bad type or shape, a view past the end of its source, or a full
+    pool.
     """
     GGML_ASSERT(type in type_traits, "no such tensor type", got=type)
     GGML_ASSERT(1 <= n_dims <= GGML_MAX_DIMS, "a tensor has 1 to 4 dimensions", got=n_dims)

@@ -2,8 +2,8 @@
 
 Mirrors: enum ggml_type, enum ggml_ftype of ggml/include/ggml.h and the type_traits table of ggml/src/ggml.c.
 
-A quantized type stores elements in blocks of `blck_size`; `type_size` is the bytes of one block. Conversions to and from float
-are in quants.py, so that this file stays a table one can read at a glance.
+A quantized type stores elements in blocks of `blck_size`; `type_size` is the bytes of one block. Conversions to and
+from float are in quants.py, so that this file stays a table one can read at a glance.
 """
 
 from __future__ import annotations
@@ -80,7 +80,10 @@ GGML_TYPE_COUNT = ggml_type.GGML_TYPE_COUNT
 
 @dataclass(frozen=True)
 class ggml_type_traits:
-    """What ggml knows of a type before any data: its name, elements and bytes per block, its partner in a dot product."""
+    """What ggml knows of a type before any data:
+
+    its name, elements and bytes per block, its partner in a dot product.
+    """
 
     type_name: str
     blck_size: int
@@ -159,7 +162,9 @@ def ggml_type_size(type: int) -> int:
 def ggml_row_size(type: int, ne: int) -> int:
     """Bytes of a row of `ne` elements. Aborts when the blocks do not fill the row exactly."""
     traits = type_traits[type]
-    GGML_ASSERT(ne % traits.blck_size == 0, f"a row of {traits.type_name} is whole blocks of {traits.blck_size}", got=ne)
+    GGML_ASSERT(
+        ne % traits.blck_size == 0, f"a row of {traits.type_name} is whole blocks of {traits.blck_size}", got=ne
+    )
     return traits.type_size * (ne // traits.blck_size)
 
 
@@ -206,7 +211,10 @@ ftype_to_type: dict[int, int] = {
 
 
 def ggml_ftype_to_ggml_type(ftype: int) -> int:
-    """The weight type a file's ftype announces. Aborts on unknown values, as ggml does: callers' own checks come too late."""
+    """The weight type a file's ftype announces.
+
+    Aborts on unknown values, as ggml does: callers' own checks come too late.
+    """
     wtype = ftype_to_type.get(ftype)
     if wtype is None:
         GGML_ABORT(f"ggml_ftype_to_ggml_type: no tensor type for ftype {ftype}")
