@@ -15,8 +15,8 @@ _PREFIXES = ("ggml_", "GGML_", "GGML", "gguf_", "GGUF_", "NULL")
 
 def _collect() -> None:
     """Take over the public C names of each file of this folder and of ops/."""
-    folders = ((__name__, __path__), (f"{__name__}.ops", [f"{path}/ops" for path in __path__]))
-    for package, path in folders:
+    ops = importlib.import_module(f"{__name__}.ops")
+    for package, path in ((__name__, __path__), (ops.__name__, ops.__path__)):
         for module_info in pkgutil.iter_modules(path):
             module = importlib.import_module(f"{package}.{module_info.name}")
             for name, value in vars(module).items():

@@ -28,7 +28,7 @@ from .impl import (
 from .layout import ggml_is_empty
 from .op import GGML_OP_NONE, ggml_compute_params, ggml_op_name
 from .ops import op_records
-from .ops.unary import ggml_init_gelu_tables
+from .ops.unary import init_gelu_tables
 from .tensor import ggml_tensor
 
 # Bytes between what two threads write, so that they do not share a cache line.
@@ -63,7 +63,7 @@ def ggml_cpu_init() -> None:
 
     ggml_critical_section_start()
     if _is_first_call:
-        ggml_init_gelu_tables()
+        init_gelu_tables()
         _is_first_call = False
     ggml_critical_section_end()
 

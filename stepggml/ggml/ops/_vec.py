@@ -22,7 +22,7 @@ ggml_table_gelu_f16 = np.zeros(1 << 16, dtype=np.uint16)
 ggml_table_gelu_quick_f16 = np.zeros(1 << 16, dtype=np.uint16)
 
 
-def ggml_init_gelu_tables() -> None:
+def init_gelu_tables() -> None:
     """Compute both tables. Part of ggml_cpu_init's work on its first call."""
     bits = np.arange(1 << 16, dtype=np.uint16)
     f = bits.view(np.float16).astype(np.float32)

@@ -41,7 +41,7 @@ from ..types import GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, ggml_type_name
 from ._rows import row_position, thread_rows
 
 # The tables of _vec.py are reached through this file.
-from ._vec import ggml_init_gelu_tables as ggml_init_gelu_tables
+from ._vec import init_gelu_tables as init_gelu_tables
 from ._vec import ggml_table_gelu_f16 as ggml_table_gelu_f16
 from ._vec import ggml_table_gelu_quick_f16 as ggml_table_gelu_quick_f16
 from ._vec import (
@@ -224,19 +224,9 @@ def ggml_hardswish(ctx: ggml_context, a: ggml_tensor) -> ggml_tensor:
     return ggml_unary_impl(ctx, a, GGML_UNARY_OP_HARDSWISH, False)
 
 
-def ggml_hardswish_inplace(ctx: ggml_context, a: ggml_tensor) -> ggml_tensor:
-    """ggml_hardswish, written over a."""
-    return ggml_unary_impl(ctx, a, GGML_UNARY_OP_HARDSWISH, True)
-
-
 def ggml_hardsigmoid(ctx: ggml_context, a: ggml_tensor) -> ggml_tensor:
     """(x + 3) / 6, kept within 0 and 1"""
     return ggml_unary_impl(ctx, a, GGML_UNARY_OP_HARDSIGMOID, False)
-
-
-def ggml_hardsigmoid_inplace(ctx: ggml_context, a: ggml_tensor) -> ggml_tensor:
-    """ggml_hardsigmoid, written over a."""
-    return ggml_unary_impl(ctx, a, GGML_UNARY_OP_HARDSIGMOID, True)
 
 
 def ggml_exp(ctx: ggml_context, a: ggml_tensor) -> ggml_tensor:
