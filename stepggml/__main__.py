@@ -1,0 +1,8 @@
+"""`python -m stepggml` is the command `stepggml`."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""The command line: `stepggml COMMAND ...`.
+
+Each file of this folder without a leading underscore is one command, found by looking: `HELP` (one line), `EXAMPLE`,
+`add_arguments(parser)` and `execute(args) -> exit status`. Files import numpy and ggml only inside functions, so that
+help appears at once.
+
+Exit status: 0 done, 1 a bad file or a failed run, 2 wrong usage, 130 interrupted. Errors are one line on stderr,
+beginning "stepggml:".
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
+
+from ._errors import EXIT_USAGE, guarded, one_line
+
+DEFAULT_COMMAND = "debug"
+
+DESCRIPTION = "Step through ggml: load and run a GPT-2 line by line and node by node, every byte in view."
+EPILOG = (
+    "Without a command, the debugger opens on the built-in model. `stepggml COMMAND --help` has an example of each."
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors as one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(one_line(f"stepggml: {message} (see {self.prog} --help)"), file=sys.stderr)
+        raise SystemExit(EXIT_USAGE)
+
+
+def commands() -> dict[str, ModuleType]:
+    """The command files by name."""
+    found = {}
+    for module_info in pkgutil.iter_modules(__path__):
+        if not module_info.name.startswith("_"):
+            found[module_info.name] = importlib.import_module(f"{__name__}.{module_info.name}")
+    return found
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all its sub-commands."""
+    parser = Parser(prog="stepggml", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"stepggml {version()}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", dest="command", title="commands")
+    for name, module in commands().items():
+        sub = subparsers.add_parser(
+            name,
+            help=module.HELP,
+            description=module.HELP[0].upper() + module.HELP[1:] + ".",
+            epilog="example:\n" + module.EXAMPLE,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(sub)
+        sub.set_defaults(execute=module.execute, parser=sub)
+    return parser
+
+
+def version() -> str:
+    """The version of the installed package; "unknown" when it runs from a folder that was never installed."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed_version
+
+    try:
+        return installed_version("stepggml")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = build_parser()
+    args = parser.parse_args(arguments or [DEFAULT_COMMAND])
+    if args.command is None:
+        parser.error("no command given")
+    status = guarded(args.execute, args)
+    return flush_output(status)
+
+
+def flush_output(status: int) -> int:
+    """Flush stdout; a reader that went away early (`stepggml run | head`) is no error worth a word."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return status or 1
+    return status

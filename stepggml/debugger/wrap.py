@@ -1,0 +1,72 @@
+"""A backend around a backend: everything is the real one's, but graph_compute is ours.
+
+This is how a trace and the debugger come between a program and its computation without the program knowing: no floor
+below has a hook. While `wrapped_devices` is in force, every backend that a device starts is wrapped; whoever computes
+a graph with it calls our function, which may run the nodes one at a time through the real backend and look at each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from ..ggml import (
+    ggml_backend,
+    ggml_backend_dev_count,
+    ggml_backend_dev_get,
+    ggml_backend_device,
+    ggml_backend_graph_compute,
+    ggml_cgraph,
+    ggml_graph_view,
+)
+
+# graph_compute(real_backend, cgraph) -> ggml_status
+GraphCompute = Callable[[ggml_backend, ggml_cgraph], int]
+
+
+def wrap_backend(backend: ggml_backend, graph_compute: GraphCompute) -> ggml_backend:
+    """A backend with the guid, device, context and functions of `backend`, except that graphs go to
+    `graph_compute(backend, cgraph)`.
+    """
+
+    def compute(wrapped: ggml_backend, cgraph: ggml_cgraph) -> int:
+        return graph_compute(backend, cgraph)
+
+    iface = replace(backend.iface, graph_compute=compute)
+    return replace(backend, iface=iface)
+
+
+@contextmanager
+def wrapped_devices(graph_compute: GraphCompute) -> Iterator[None]:
+    """While inside, every device of the registry starts wrapped backends."""
+    originals = []
+    for i in range(ggml_backend_dev_count()):
+        device = ggml_backend_dev_get(i)
+        originals.append((device, device.iface.init_backend))
+        device.iface.init_backend = wrapped_init(device.iface.init_backend, graph_compute)
+    try:
+        yield
+    finally:
+        for device, init_backend in originals:
+            device.iface.init_backend = init_backend
+
+
+def wrapped_init(
+    init_backend: Callable[..., ggml_backend | None], graph_compute: GraphCompute
+) -> Callable[..., ggml_backend | None]:
+    """A device's init_backend that wraps what the real one makes."""
+
+    def init(device: ggml_backend_device, params: str | None) -> ggml_backend | None:
+        backend = init_backend(device, params)
+        if backend is None:
+            return None
+        return wrap_backend(backend, graph_compute)
+
+    return init
+
+
+def compute_node(backend: ggml_backend, cgraph: ggml_cgraph, i: int) -> int:
+    """Run node `i` of a graph alone, as a graph view of one node. Returns a ggml_status."""
+    view = ggml_graph_view(cgraph, i, i + 1)
+    return ggml_backend_graph_compute(backend, view)

@@ -1,0 +1,188 @@
+"""Reading a .bin model file: little-endian numbers, strings and tensor headers, never more bytes than the file has.
+
+Mirrors: the std::ifstream of gpt2_model_load in ggml/examples/gpt-2/main-backend.cpp and its reads of one tensor's
+header.
+
+The legacy "ggml" file has no table of contents, no alignment and no padding: what follows can only be known by
+reading what comes before. So every count and length is compared with the bytes that are left before anything of that
+size is read or allocated. (In C a short read goes unnoticed.)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+import struct
+
+from ..ggml import GGML_TYPE_COUNT, GGMLFileError, ggml_blck_size, ggml_type_name, ggml_type_size
+
+# A tensor in the file has one or two dimensions.
+MAX_FILE_DIMS = 2
+
+
+class ModelFile:
+    """An open file that knows how many bytes are left. Every method raises GGMLFileError when the file is too short.
+
+    Attributes: path, size (bytes), left (bytes after the read position).
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = os.fspath(path)
+        try:
+            status = os.stat(self.path)
+        except (OSError, ValueError) as error:
+            raise GGMLFileError(self.path, "failed to open", reason_of(error)) from None
+        if stat.S_ISDIR(status.st_mode):
+            raise GGMLFileError(self.path, "failed to open", "is a directory")
+        if not stat.S_ISREG(status.st_mode):
+            raise GGMLFileError(self.path, "failed to open", "not a regular file")
+        if status.st_size == 0:
+            raise GGMLFileError(self.path, "the file is empty")
+        try:
+            self.stream = open(self.path, "rb")
+        except OSError as error:
+            raise GGMLFileError(self.path, "failed to open", reason_of(error)) from None
+        self.size = status.st_size
+        self.left = status.st_size
+
+    def __enter__(self) -> ModelFile:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.stream.close()
+
+    def tell(self) -> int:
+        """The read position, in bytes from the start of the file."""
+        return self.size - self.left
+
+    def truncated(self, n_bytes: int, what: str) -> GGMLFileError:
+        """The error for `n_bytes` of `what` that are not there."""
+        problem = f"the file ends inside {what}: got {max(self.left, 0)} bytes, expected {n_bytes}"
+        return GGMLFileError(self.path, problem, "is it complete?")
+
+    def read(self, n_bytes: int, what: str) -> bytes:
+        """The next `n_bytes` bytes; `what` names them in the error."""
+        if n_bytes > self.left:
+            raise self.truncated(n_bytes, what)
+        data = self.stream.read(n_bytes)
+        if len(data) != n_bytes:
+            self.left = len(data)
+            raise self.truncated(n_bytes, what)
+        self.left -= n_bytes
+        return data
+
+    def read_u32(self, what: str) -> int:
+        """The next unsigned 32-bit number."""
+        data = self.read(4, what)
+        return int.from_bytes(data, "little")
+
+    def read_i32(self, what: str) -> int:
+        """The next signed 32-bit number."""
+        data = self.read(4, what)
+        return int.from_bytes(data, "little", signed=True)
+
+    def read_string(self, n_bytes: int, what: str) -> bytes:
+        """The next `n_bytes` bytes of a string. A negative length is an error too."""
+        if n_bytes < 0:
+            raise GGMLFileError(self.path, f"bad length of {what}: got {n_bytes}")
+        return self.read(n_bytes, what)
+
+    def read_into(self, address: int, n_bytes: int, what: str) -> None:
+        """Read `n_bytes` bytes straight to `address`, which must have room for them."""
+        if n_bytes > self.left:
+            raise self.truncated(n_bytes, what)
+        memory = (ctypes.c_char * n_bytes).from_address(address)
+        view = memoryview(memory).cast("B")
+        n_read = self.stream.readinto(view)
+        if n_read != n_bytes:
+            self.left = n_read or 0
+            raise self.truncated(n_bytes, what)
+        self.left -= n_bytes
+
+    def skip(self, n_bytes: int, what: str) -> None:
+        """Move past `n_bytes` bytes."""
+        if n_bytes > self.left:
+            raise self.truncated(n_bytes, what)
+        self.stream.seek(n_bytes, os.SEEK_CUR)
+        self.left -= n_bytes
+
+
+def reason_of(error: Exception) -> str:
+    """The operating system's words for what went wrong."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error)
+
+
+class TensorHeader:
+    """What the file says of one tensor, before its data.
+
+    Fields: n_dims, name_len, ttype (a ggml_type id), ne (list of n_dims ints, fastest axis first), name, offset (of
+    the data, bytes from the start of the file).
+    """
+
+    def __init__(self) -> None:
+        self.n_dims = 0
+        self.name_len = 0
+        self.ttype = 0
+        self.ne: list[int] = []
+        self.name = ""
+        self.offset = 0
+
+    def n_elements(self) -> int:
+        """Product of ne. Negative dimensions are possible here: nothing has been checked yet."""
+        n = 1
+        for n_i in self.ne:
+            n *= n_i
+        return n
+
+
+def read_tensor_header(fin: ModelFile) -> TensorHeader:
+    """Read n_dims, name_len, ttype, ne and the name. Raises GGMLFileError on counts and types that no .bin file has."""
+    header = TensorHeader()
+    header.n_dims, header.name_len, header.ttype = struct.unpack("<3i", fin.read(12, "a tensor header"))
+
+    # the count of dimensions decides how many numbers follow, so it is checked before they are read
+    if header.n_dims < 1 or header.n_dims > MAX_FILE_DIMS:
+        what = f"bad tensor header at byte {fin.tell() - 12}"
+        raise GGMLFileError(fin.path, f"{what}: got {header.n_dims} dimensions, expected 1 or 2")
+    for _ in range(header.n_dims):
+        n_i = fin.read_i32("a tensor header")
+        header.ne.append(n_i)
+
+    # any bytes may stand in a name; it only ever has to equal one of the model's
+    name = fin.read_string(header.name_len, "a tensor name")
+    header.name = name.decode("utf-8", "replace")
+    header.offset = fin.tell()
+
+    if not is_tensor_type(header.ttype):
+        what = f"tensor '{header.name}' has wrong type in model file"
+        raise GGMLFileError(fin.path, f"{what}: there is no type {header.ttype}")
+    return header
+
+
+def is_tensor_type(ttype: int) -> bool:
+    """Whether `ttype` is the id of a type."""
+    if ttype < 0 or ttype >= GGML_TYPE_COUNT:
+        return False
+    return ggml_type_name(ttype) != "NONE"
+
+
+def list_tensors(fin: ModelFile) -> list[tuple[TensorHeader, int]]:
+    """Headers and data sizes (bytes) of all tensors from here to the end of the file, without loading any."""
+    tensors = []
+    while fin.left > 0:
+        header = read_tensor_header(fin)
+        blck_size = ggml_blck_size(header.ttype)
+        if min(header.ne) < 1 or header.ne[0] % blck_size != 0:
+            what = f"tensor '{header.name}' has wrong shape in model file"
+            raise GGMLFileError(fin.path, f"{what}: got {header.ne}, in blocks of {blck_size}")
+        n_bytes = header.n_elements() // blck_size * ggml_type_size(header.ttype)
+        fin.skip(n_bytes, f"tensor '{header.name}'")
+        tensors.append((header, n_bytes))
+    return tensors

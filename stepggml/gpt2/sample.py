@@ -1,0 +1,131 @@
+"""Choosing the next token from a row of logits.
+
+Mirrors: gpt_sample_top_k_top_p of ggml/examples/common.cpp, and of the C++ library what it draws with: std::mt19937
+and std::discrete_distribution as libstdc++ has them, bit for bit, so that the same seed gives the same text as ggml's
+example.
+
+Sums run from left to right in double, one addition per line of code: another order would round differently.
+Leaves out: the variant with a repetition penalty.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+
+from .eval import EvalError
+from .vocab import gpt_vocab
+
+
+class mt19937:
+    """std::mt19937: a stream of 32-bit numbers. A negative seed means the time."""
+
+    def __init__(self, seed: int) -> None:
+        if seed < 0:
+            seed = int(time.time())
+        self.seed = seed & 0xFFFFFFFF
+        # numpy's legacy seeding is the one of the C++ standard
+        self.state = np.random.RandomState(self.seed)
+
+    def next(self) -> int:
+        """The next number of the raw stream, 0 .. 2**32 - 1."""
+        return int.from_bytes(self.state.bytes(4), "little")
+
+
+def generate_canonical(rng: mt19937) -> float:
+    """A double in [0, 1) from two 32-bit draws, the first the lower half. C++: std::generate_canonical<double, 53>."""
+    a = rng.next()
+    b = rng.next()
+    u = (float(a) + float(b) * 4294967296.0) / 18446744073709551616.0
+    # rounding can reach 1, which the standard forbids
+    if u >= 1.0:
+        u = math.nextafter(1.0, 0.0)
+    return u
+
+
+def discrete_distribution(probs: list[float], rng: mt19937) -> int:
+    """An index drawn with probability probs[i] / sum(probs). With fewer than two candidates nothing is drawn."""
+    if len(probs) < 2:
+        return 0
+
+    total = 0.0
+    for p in probs:
+        total += p
+
+    # the first index whose cumulative probability reaches u; the last one's counts as 1
+    u = generate_canonical(rng)
+    cumulative = 0.0
+    for i in range(len(probs) - 1):
+        cumulative += probs[i] / total
+        if cumulative >= u:
+            return i
+    return len(probs) - 1
+
+
+def gpt_sample_top_k_top_p(
+    vocab: gpt_vocab, logits: np.ndarray, top_k: int, top_p: float, temp: float, rng: mt19937
+) -> int:
+    """Draw a token id: soften by temp, keep the top_k best, of those the fewest whose probabilities add up to top_p.
+
+    logits: the row of the last token, n_vocab floats. Raises EvalError when they hold no finite maximum (NaN weights
+    do that).
+    """
+    n_logits = len(vocab.id_to_token)
+    scale = 1.0 / temp
+    scaled = logits[:n_logits].astype(np.float64) * scale
+
+    # find the top K tokens
+    logits_id = top_k_descending(scaled, top_k)
+    maxl = float(scaled[logits_id[0]])
+    if not math.isfinite(maxl):
+        raise EvalError(f"no token can be drawn: the largest logit is {maxl}")
+
+    # compute probs for the top K tokens
+    probs = []
+    total = 0.0
+    for id in logits_id:
+        p = math.exp(float(scaled[id]) - maxl)
+        probs.append(p)
+        total += p
+
+    # normalize the probs
+    for i in range(len(probs)):
+        probs[i] /= total
+
+    if top_p < 1.0:
+        cut_top_p(probs, top_p)
+
+    i = discrete_distribution(probs, rng)
+    return int(logits_id[i])
+
+
+def top_k_descending(scaled: np.ndarray, top_k: int) -> np.ndarray:
+    """The ids of the top_k largest values, largest first. NaNs come last; of equal values, the lower id comes first."""
+    values = np.where(np.isnan(scaled), -np.inf, scaled)
+    if top_k < 1 or top_k > len(values):
+        top_k = len(values)
+    best = np.argpartition(-values, top_k - 1)[:top_k]
+    order = np.lexsort((best, -values[best]))
+    return best[order]
+
+
+def cut_top_p(probs: list[float], top_p: float) -> None:
+    """Keep the first probabilities that reach top_p together, and scale them so that they add up to 1 again."""
+    cumsum = 0.0
+    for i in range(len(probs)):
+        cumsum += probs[i]
+        if cumsum >= top_p:
+            del probs[i + 1 :]
+            break
+
+    scale = 1.0 / cumsum
+    for i in range(len(probs)):
+        probs[i] *= scale
+
+
+def greedy_token(logits: np.ndarray) -> int:
+    """The id of the largest logit, the first of equals. NaNs never win."""
+    values = np.where(np.isnan(logits), -np.inf, logits)
+    return int(np.argmax(values))

@@ -1,0 +1,127 @@
+"""Which program runs a model file: its first four bytes decide.
+
+The command line and the debugger see models only through this folder. A program describes its file without loading
+it, turns text into tokens, generates, and evaluates step by step. One format is one file here, with its magic and its
+class at the end; files are found by looking.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILT_IN_MODEL = os.path.join(PACKAGE_DIR, "data", "tales-f16.bin")
+BUILT_IN_PROMPT = b"Old Mr. Crow said"
+
+MAGIC_SIZE = 4
+
+
+@dataclass
+class RunOptions:
+    """What a user can ask of a run, whatever the format.
+
+    n_ctx 0: as many tokens as the model knows positions; n_threads 0: the default.
+    """
+
+    model: str = BUILT_IN_MODEL
+    prompt: bytes | None = None
+    tokens: list[int] | None = None
+    n_predict: int = 200
+    n_ctx: int = 0
+    n_batch: int = 32
+    n_threads: int = 0
+    backend: str = ""
+    seed: int = -1
+    temp: float = 0.9
+    top_k: int = 40
+    top_p: float = 0.9
+    greedy: bool = False
+    ignore_eos: bool = False
+
+
+@dataclass
+class ModelInfo:
+    """What a model file says of itself. Offsets and sizes in bytes; ne in ggml's order."""
+
+    model: str
+    format: str
+    file_size: int
+    hparams: dict[str, Any] = field(default_factory=dict)
+    vocabulary: dict[str, Any] = field(default_factory=dict)
+    tensors: list[dict[str, Any]] = field(default_factory=list)
+
+
+class RunResult(Protocol):
+    """What a run has come to. Times in microseconds."""
+
+    embd_inp: list[int]
+    tokens: list[int]
+    n_past: int
+    t_load_us: int
+    t_prompt_us: int
+    t_predict_us: int
+    stopped: bool
+
+
+class Evaluator(Protocol):
+    """A loaded model that evaluates tokens as it is told, at most `n_batch` at a time, after `n_past` earlier ones."""
+
+    prompt: list[int]
+    n_past: int
+    n_batch: int
+    n_predict: int
+    compute_buffer_size: int
+
+    def eval(self, tokens: Sequence[int]) -> np.ndarray:
+        """Evaluate tokens; the logits of the last."""
+
+    def pick(self, logits: np.ndarray) -> int:
+        """The next token."""
+
+    def close(self) -> None:
+        """Give all memory back."""
+
+
+class Program(Protocol):
+    """A model file and the code that runs it. Every method raises GGMLFileError for a bad file."""
+
+    path: str
+
+    def info(self) -> ModelInfo:
+        """Read the file from end to end without loading it."""
+
+    def tokenize(self, text: bytes) -> list[int]:
+        """Token ids of a text."""
+
+    def pieces(self, ids: Sequence[int]) -> list[bytes]:
+        """The bytes of each token."""
+
+    def generate(self, options: RunOptions, put_token: Callable[[int, bytes], bool]) -> RunResult:
+        """Load, generate and free. put_token gets every token and its bytes, the prompt's first; False ends the run."""
+
+    def start(self, options: RunOptions) -> Evaluator:
+        """Load the model and reserve memory for the worst case."""
+
+
+def open_program(path: str) -> Program:
+    """The program for a model file. Raises GGMLFileError when the file cannot be read or no program knows its magic."""
+    from ..ggml import GGMLFileError
+    from ..gpt2.model_file import ModelFile
+
+    with ModelFile(path) as file:
+        magic = file.read(MAGIC_SIZE, "the magic")
+    for module_info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{module_info.name}")
+        if module.MAGIC == magic:
+            return module.PROGRAM(path)
+    if magic == b"GGUF":
+        raise GGMLFileError(path, "GGUF models cannot be run by this version", "it reads ggml gpt-2 .bin files")
+    raise GGMLFileError(path, "invalid model file (bad magic)", f"got {magic!r}, which no program knows")
