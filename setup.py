@@ -75,7 +75,7 @@ class BuildKernels(build_ext):
         build_py = self.get_finalized_command("build_py")
         for ext in self.extensions:
             package_dir = build_py.get_package_dir(ext.name.rsplit(".", 1)[0])
-            built = self.get_ext_fullpath(ext.name)
+            built = os.path.join(self.build_lib, self.get_ext_filename(self.get_ext_fullname(ext.name)))
             target = os.path.join(package_dir, os.path.basename(built))
             if os.path.exists(target) and filecmp.cmp(built, target, shallow=False):
                 continue

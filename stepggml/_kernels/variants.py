@@ -5,7 +5,7 @@ must have. Plain data, no imports: a variant's compiled code must not be touched
 """
 
 # Kernels never use -ffast-math: it would break the -inf of masked scores and set flush-to-zero for the whole process.
-COMMON_FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing", "-fno-semantic-interposition")
+COMMON_FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing", "-g0")
 
 # Lets gcc split one sum over the lanes of a vector. Only where sums are: it folds the range reduction of exp away.
 SUM_FLAGS = ("-fassociative-math", "-fno-signed-zeros")
@@ -25,7 +25,7 @@ KERNEL_MODULES = {
 }
 
 # Compiled once, for any machine.
-PLAIN_MODULES = ("features", "plan")
+PLAIN_MODULES = ("features", "layout", "plan")
 
 _AVX2 = ("SSE4.2", "AVX", "AVX2", "FMA", "F16C", "BMI2")
 _AVX512 = ("AVX512F", "AVX512CD", "AVX512BW", "AVX512DQ", "AVX512VL", "VNNI")

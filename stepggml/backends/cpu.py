@@ -211,7 +211,7 @@ cpu_backend_i = ggml_backend_i(
 
 def ggml_backend_cpu_init() -> ggml_backend:
     """A CPU backend with 4 threads. The first one of the process fills the GELU tables."""
-    # initialize CPU backend now to avoid slowing the first graph computation
+    # one-time tables: better here than inside the first graph
     ggml_cpu_init()
     _kernels.set_gelu_tables(ggml_table_gelu_f16.ctypes.data, ggml_table_gelu_quick_f16.ctypes.data)
     context = ggml_backend_cpu_context()

@@ -1,6 +1,6 @@
-"""The records of a trace:
+"""The records of a trace: what a leaf, a node and a result look like as plain data.
 
-what a leaf, a node and a result look like as plain data. Floats carry 9 significant digits, enough for any float32.
+Floats carry 9 significant digits, enough for any float32.
 """
 
 from __future__ import annotations
@@ -91,10 +91,7 @@ def host_floats(tensor: ggml_tensor) -> np.ndarray:
 
 
 def device_floats(tensor: ggml_tensor) -> np.ndarray:
-    """As host_floats, for a tensor in a device's memory:
-
-    its bytes are fetched, and looked at through a copy of the struct.
-    """
+    """As host_floats, for a tensor in a device's memory: its bytes are fetched and read through a copy of the struct."""
     from ctypes import addressof, create_string_buffer
 
     from ..ggml import ggml_nbytes

@@ -96,7 +96,7 @@ def ggml_gallocr_new_n(bufts: list[ggml_backend_buffer_type]) -> ggml_gallocr:
     galloc = ggml_gallocr(bufts=list(bufts), buffers=[], buf_tallocs=[])
     for i, buft in enumerate(bufts):
         galloc.buffers.append(None)
-        # check if the same buffer type is used multiple times and reuse the same allocator
+        # entries of one type share one arena
         first = bufts.index(buft)
         if first < i:
             galloc.buf_tallocs.append(galloc.buf_tallocs[first])
@@ -151,7 +151,7 @@ def can_reuse_parent(galloc: ggml_gallocr, node: ggml_tensor, parent: ggml_tenso
 
     nobody else needs those bytes, and both lie in them alike.
     """
-    # if the node's data is external, then we cannot re-use it
+    # only memory that this pass handed out may change hands
     if not ggml_gallocr_is_own(galloc, parent):
         return False
     # outputs cannot be reused
@@ -176,7 +176,7 @@ def ggml_gallocr_allocate_node(galloc: ggml_gallocr, node: ggml_tensor, buffer_i
         return
     hn.allocated = True
 
-    # try to reuse a parent's buffer (inplace)
+    # in place: over an operand that dies here
     if ggml_op_can_inplace(node.op):
         for parent in node.src:
             if parent is None:
@@ -264,19 +264,18 @@ def ggml_gallocr_alloc_graph_impl(
     """Play the graph through and note an offset for each tensor. Nothing real is allocated yet."""
     galloc.hash_values.clear()
 
-    # allocate leafs: these may be tensors that the application is not using in the graph, but may still want to
-    # allocate
+    # leafs first, even those that no node reads: the program may still want to write them
     for i, leaf in enumerate(graph.leafs):
         ggml_gallocr_allocate_node(galloc, leaf, buffer_id_of(leaf_buffer_ids, i))
 
-    # count number of children and views
+    # who is read how often, and who is looked into
     count_uses(galloc, graph, node_buffer_ids)
 
     # allocate tensors
     for i, node in enumerate(graph.nodes):
         buffer_id = buffer_id_of(node_buffer_ids, i)
 
-        # allocate parents (only leafs need to be allocated at this point)
+        # operands first: what is still without a place here is a leaf
         for parent in node.src:
             if parent is not None:
                 ggml_gallocr_allocate_node(galloc, parent, buffer_id)
@@ -310,14 +309,14 @@ def ggml_gallocr_reserve_n(
     leaf_buffer_ids: list[int] | None,
 ) -> bool:
     """Plan the graph, keep the plan, and make the buffers as large as it needs. False when the memory is missing."""
-    # reset allocators
+    # empty arenas
     for talloc in galloc.buf_tallocs:
         ggml_dyn_tallocr_reset(talloc)
 
-    # allocate in hash table
+    # play the graph through
     ggml_gallocr_alloc_graph_impl(galloc, graph, node_buffer_ids, leaf_buffer_ids)
 
-    # set the node_allocs from the hash table
+    # keep each node's place and its operands' places: the plan
     galloc.node_allocs = []
     for node in graph.nodes:
         dst = place_of(galloc, node)
@@ -329,9 +328,9 @@ def ggml_gallocr_reserve_n(
     for leaf in graph.leafs:
         galloc.leaf_allocs.append(place_of(galloc, leaf))
 
-    # reallocate buffers if needed
+    # buffers only grow
     for i, talloc in enumerate(galloc.buf_tallocs):
-        # if the buffer type is used multiple times, we reuse the same buffer
+        # entries that share an arena share its buffer
         first = galloc.buf_tallocs.index(talloc)
         if first < i:
             galloc.buffers[i] = galloc.buffers[first]
@@ -342,7 +341,7 @@ def ggml_gallocr_reserve_n(
             cur_size = ggml_backend_buffer_get_size(galloc.buffers[i])
         new_size = ggml_dyn_tallocr_max_size(talloc)
 
-        # even if there are no tensors allocated in this buffer, we still need to allocate it to initialize views
+        # a buffer that nothing landed in is made all the same: views are pointed into it
         if new_size > cur_size or galloc.buffers[i] is None:
             name = ggml_backend_buft_name(galloc.bufts[i])
             cur_mib = cur_size / 1024 / 1024
@@ -381,7 +380,7 @@ def ggml_gallocr_init_tensor(galloc: ggml_gallocr, tensor: ggml_tensor, talloc: 
     if tensor.view_src is not None:
         if tensor.buffer is None:
             if tensor.view_src.buffer is None:
-                # this tensor was allocated without ggml-backend
+                # its root lies in a context's own pool, in no buffer
                 return
             ggml_backend_view_init(tensor)
         return

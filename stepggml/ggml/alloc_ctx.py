@@ -133,7 +133,7 @@ def ggml_backend_alloc_ctx_tensors_from_buft(
             this_size = GGML_PAD(alloc_size, alignment)
 
         if cur_buf_size > 0 and cur_buf_size + this_size > max_size:
-            # allocate tensors in the current buffer
+            # this buffer is full: place what it has room for
             if not alloc_tensor_range(ctx, first, t, buft, cur_buf_size, buffers):
                 return None
             first = t

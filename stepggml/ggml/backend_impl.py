@@ -55,11 +55,11 @@ class ggml_backend_buffer_type_i:
     """The 6 functions of a buffer type."""
 
     get_name: Callable[..., str]
-    # allocate a buffer of this type
+    # make a buffer; None when memory is missing
     alloc_buffer: Callable[..., ggml_backend_buffer | None]
     # tensor alignment
     get_alignment: Callable[..., int]
-    # (optional) max buffer size that can be allocated; defaults to SIZE_MAX
+    # (optional) bytes of the largest buffer; SIZE_MAX without it
     get_max_size: Callable[..., int] | None = None
     # (optional) bytes needed for a tensor, including padding; defaults to ggml_nbytes
     get_alloc_size: Callable[..., int] | None = None
@@ -98,7 +98,7 @@ class ggml_backend_buffer_i:
     cpy_tensor: Callable[..., bool] | None = None
     # clear the entire buffer
     clear: Callable[..., None] | None = None
-    # (optional) reset any internal state due to tensor initialization
+    # (optional) forget what init_tensor set up
     reset: Callable[..., None] | None = None
 
 

@@ -280,7 +280,7 @@ def ggml_build_forward_impl(cgraph: ggml_cgraph, tensor: ggml_tensor, expand: bo
     ggml_visit_parents(cgraph, tensor)
     n_new = cgraph.n_nodes - n0
     if n_new > 0:
-        # the last added node should always be starting point
+        # a post-order walk ends where it began
         last = ggml_graph_node(cgraph, cgraph.n_nodes - 1)
         GGML_ASSERT(last == tensor, "the walk must end at the tensor it began with", got=last.name)
 

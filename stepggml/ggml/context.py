@@ -98,7 +98,7 @@ def ggml_init(params: ggml_init_params) -> ggml_context:
     """
     global _is_first_call
 
-    # make this function thread safe
+    # one thread at a time does the first-call work
     ggml_critical_section_start()
     if _is_first_call:
         # initialize time system
@@ -110,7 +110,7 @@ def ggml_init(params: ggml_init_params) -> ggml_context:
         _is_first_call = False
     ggml_critical_section_end()
 
-    # allow to call ggml_init with 0 size
+    # size 0 is fine: the smallest pool there is
     mem_size = params.mem_size
     if mem_size == 0:
         mem_size = GGML_MEM_ALIGN
@@ -185,7 +185,7 @@ def ggml_new_object(ctx: ggml_context, type: int, size: int) -> ggml_object | No
     """
     GGML_ASSERT(ctx.mem_buffer != NULL, "the context has been freed")
 
-    # always insert objects at the end of the context's memory pool
+    # a bump allocator: the end of the last object is where the next begins
     cur_end = ggml_used_mem(ctx)
 
     # align to GGML_MEM_ALIGN
@@ -210,7 +210,7 @@ def ggml_new_object(ctx: ggml_context, type: int, size: int) -> ggml_object | No
 
     # link it in
     if ctx.objects_end == NULL:
-        # this is the first object in this context
+        # the list starts here
         ctx.objects_begin = address
     else:
         obj_prev = ggml_object.from_address(ctx.objects_end)

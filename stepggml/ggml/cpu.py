@@ -87,7 +87,7 @@ def ggml_graph_plan(cgraph: ggml_cgraph, n_threads: int = GGML_DEFAULT_N_THREADS
 
     work_size = 0
     max_tasks = 1
-    # thread scheduling for the different operations + work buffer size estimation
+    # ask each node's op: how many tasks, how much scratch
     for node in cgraph.nodes:
         n_tasks = ggml_get_n_tasks(node, n_threads)
         max_tasks = max(max_tasks, n_tasks)

@@ -95,25 +95,25 @@ def ggml_dyn_tallocr_free(alloc: ggml_dyn_tallocr, offset: int, size: int, tenso
     blocks = alloc.free_blocks
 
     for i, block in enumerate(blocks):
-        # check if ptr is at the end of the block
+        # the freed bytes continue this hole
         if block.offset + block.size == offset:
             block.size += size
-            # check if we can merge with the next block
+            # and may close the gap to the next one
             if i < len(blocks) - 1 and block.offset + block.size == blocks[i + 1].offset:
                 block.size += blocks[i + 1].size
                 blocks.pop(i + 1)
             return
-        # check if ptr is at the beginning of the block
+        # the freed bytes end where this hole begins
         if offset + size == block.offset:
             block.offset = offset
             block.size += size
-            # check if we can merge with the previous block
+            # and may close the gap to the one before
             if i > 0 and blocks[i - 1].offset + blocks[i - 1].size == block.offset:
                 blocks[i - 1].size += block.size
                 blocks.pop(i)
             return
 
-    # otherwise, add a new block, keeping the list sorted by offset
+    # a hole of its own, in its place by offset
     if len(blocks) >= MAX_FREE_BLOCKS:
         GGML_ABORT("out of free blocks")
     insert_pos = 0

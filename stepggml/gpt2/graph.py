@@ -189,7 +189,7 @@ def build_attention(
     Kcur = ggml_view_2d(ctx, cur, n_embd, N, nb1, 1 * size * n_embd)          # ne = [n_embd, N]
     Vcur = ggml_view_2d(ctx, cur, n_embd, N, nb1, 2 * size * n_embd)          # ne = [n_embd, N]
 
-    # store key and value to memory
+    # the new rows go into the cache
     store_kv(ctx, gf, model, Kcur, Vcur, il, n_past)
 
     cur = attend(ctx, model, Qcur, il, n_past)                                # ne = [n_embd, N]

@@ -135,12 +135,12 @@ def reserve_worst_case(model: gpt2_model, n_batch: int) -> ggml_gallocr:
     buft = ggml_backend_get_default_buffer_type(model.backend)
     allocr = ggml_gallocr_new(buft)
 
-    # create the worst case graph for memory usage estimation
+    # the largest graph that will ever be asked for
     n_tokens = min(model.hparams.n_ctx, n_batch)
     n_past = model.hparams.n_ctx - n_tokens
     gf = gpt2_graph(model, n_past, n_tokens)
 
-    # pre-allocate the compute buffer for the worst case
+    # its memory serves every smaller one
     reserved = ggml_gallocr_reserve(allocr, gf)
     if not reserved:
         ggml_gallocr_free(allocr)

@@ -93,10 +93,7 @@ class gpt2_model:
 
 
 def free_model(model: gpt2_model) -> None:
-    """Give everything back, as the end of ggml's main() does:
-
-    contexts, buffers, then the backend. Parts never made are skipped.
-    """
+    """Give back contexts, buffers, then the backend, as the end of ggml's main() does. Parts never made are skipped."""
     model.tensors = {}
     model.layers = []
     model.ln_f_g = model.ln_f_b = model.wte = model.wpe = model.lm_head = None

@@ -326,7 +326,7 @@ def create_kv_memory(model: gpt2_model) -> None:
     model.memory_k = ggml_new_tensor_1d(model.ctx_kv, GGML_TYPE_F32, n_elements)
     model.memory_v = ggml_new_tensor_1d(model.ctx_kv, GGML_TYPE_F32, n_elements)
 
-    # allocate the KV memory in a backend buffer
+    # memory for keys and values
     model.buffer_kv = ggml_backend_alloc_ctx_tensors(model.ctx_kv, model.backend)
     if model.buffer_kv is None:
         raise MemoryError(f"no memory for {n_bytes / MB:.2f} MB of keys and values")
@@ -349,7 +349,7 @@ def load_weights(fin: ModelFile, model: gpt2_model) -> None:
         check_tensor(fin, tensor, header)
         read_tensor_data(fin, tensor, header)
 
-        # GPT-2 models share the WTE tensor as the LM head
+        # tied weights: the token embedding is the output matrix as well
         if header.name == "model/wte" and not has_lm_head:
             model.lm_head = model.wte
         if header.name == "model/lm_head":

@@ -82,7 +82,7 @@ def gpt_sample_top_k_top_p(
     if not math.isfinite(maxl):
         raise EvalError(f"no token can be drawn: the largest logit is {maxl}")
 
-    # compute probs for the top K tokens
+    # softmax over the candidates
     probs = []
     total = 0.0
     for id in logits_id:

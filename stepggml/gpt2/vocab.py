@@ -65,10 +65,7 @@ class gpt_vocab:
 
 
 def split_words(text: bytes, words: list[bytes]) -> None:
-    """Append the words of `text` to `words`:
-
-    letters, digits and the rest apart, one blank leading, trailing white space its own word.
-    """
+    """Append the words of `text` to `words`: runs of letters, of digits, of anything else, with one blank in front."""
     for match in WORD.finditer(text):
         words.append(match.group())
 
@@ -99,7 +96,7 @@ def gpt_tokenize(vocab: gpt_vocab, text: bytes) -> list[int]:
     Each word is covered from left to right, at every place by the longest token that matches there. A byte that no
     token covers is reported and skipped.
     """
-    # first split the text into words
+    # words: what the pattern finds, one after the other
     words: list[bytes] = []
     split_special_tokens(vocab, text, words)
 

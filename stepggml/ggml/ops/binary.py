@@ -162,7 +162,7 @@ def combine_rows(
 
     nr = ggml_nrows(src0)
     for ir in thread_rows(params, nr):
-        # src0 and dst are same shape => same indices
+        # dst has src0's shape, so one position serves both
         i01, i02, i03 = row_position(ir, src0.ne)
         i13 = i03 % ne13
         i12 = i02 % ne12

@@ -68,7 +68,7 @@ def ggml_cpy_impl(ctx: ggml_context, a: ggml_tensor, b: ggml_tensor) -> ggml_ten
     n_room = ggml_nelements(b)
     GGML_ASSERT(n == n_room, "as many elements", got=n, expected=n_room)
 
-    # make a view of the destination
+    # the result looks at b's bytes
     result = ggml_view_tensor(ctx, b)
     if b.name:
         ggml_format_name(result, f"{b.name} (copy of {a.name})")

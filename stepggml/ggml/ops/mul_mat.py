@@ -86,20 +86,20 @@ def ggml_compute_forward_mul_mat(params: ggml_compute_params, dst: ggml_tensor) 
     if src1.type != vec_dot_type:
         convert_src1(params, src1, vec_dot_type)
 
-    # This is the size of the first dimension of the result, so we can iterate that way.
+    # rows of src0 = columns of the result
     nr0 = dst.ne[0]
-    # This is the size of the rest of the dimensions of the result
+    # rows of the result, over all its matrices
     nr1 = dst.ne[1] * dst.ne[2] * dst.ne[3]
 
     nchunk0, nchunk1 = chunk_grid(nr0, nr1, params.nth)
     if nchunk0 * nchunk1 == 0:
         return
 
-    # The number of elements in each chunk
+    # a chunk spans dr0 columns and dr1 rows
     dr0 = (nr0 + nchunk0 - 1) // nchunk0
     dr1 = (nr1 + nchunk1 - 1) // nchunk1
 
-    # The first chunk comes from our thread_id, the rest will get auto-assigned.
+    # chunk ith is ours, and every nth after it
     for current_chunk in range(params.ith, nchunk0 * nchunk1, params.nth):
         ith0 = current_chunk % nchunk0
         ith1 = current_chunk // nchunk0
@@ -115,11 +115,11 @@ def check_mul_mat(dst: ggml_tensor) -> None:
     src0 = dst.src[0]
     src1 = dst.src[1]
 
-    # we don't support permuted src0 or src1
+    # a row of either operand is one stretch of memory
     GGML_ASSERT(src0.nb[0] == ggml_type_size(src0.type), "rows of src0 have no gaps", got=src0.nb[0])
     GGML_ASSERT(src1.nb[0] == ggml_type_size(src1.type), "rows of src1 have no gaps", got=src1.nb[0])
 
-    # dst cannot be transposed or permuted
+    # and the result lies in growing strides
     GGML_ASSERT(dst.nb[0] == 4, "the result is F32 without gaps", got=dst.nb[0])
     GGML_ASSERT(dst.nb[0] <= dst.nb[1] <= dst.nb[2] <= dst.nb[3], "the result is not permuted", got=list(dst.nb))
 
@@ -146,13 +146,13 @@ def convert_src1(params: ggml_compute_params, src1: ggml_tensor, vec_dot_type: i
 
 def chunk_grid(nr0: int, nr1: int, nth: int) -> tuple[int, int]:
     """Into how many chunks the result's rows and columns are cut."""
-    # Now select a reasonable chunk size.
+    # 16 x 16 results a chunk
     chunk_size = CHUNK_SIZE
-    # We need to step up the size if it's small
+    # a vector has only one direction to cut: longer pieces
     if nr0 == 1 or nr1 == 1:
         chunk_size = CHUNK_SIZE_OF_A_VECTOR
 
-    # distribute the work across the inner or outer loop based on which one is larger
+    # too few chunks: one piece per thread, along the longer side
     nchunk0 = (nr0 + chunk_size - 1) // chunk_size
     nchunk1 = (nr1 + chunk_size - 1) // chunk_size
 
@@ -188,7 +188,7 @@ def ggml_compute_forward_mul_mat_one_chunk(
     row_size = ggml_row_size(vec_dot_type, ne00)
     out = tensor_array(dst)
 
-    # threads with no work simply yield
+    # nothing in this chunk
     if ir0_start >= ir0_end or ir1_start >= ir1_end:
         return
 

@@ -192,7 +192,7 @@ def rope_yarn(dst: ggml_tensor, theta_extrap: np.ndarray) -> tuple[np.ndarray, n
     beta_fast = ggml_get_op_params_f32(dst, 9)
     beta_slow = ggml_get_op_params_f32(dst, 10)
 
-    # Get n-d rotational scaling corrected for extrapolation
+    # between the two corner dimensions, blend interpolated and extrapolated angle
     theta_interp = freq_scale * theta_extrap
     theta = theta_interp
     if ext_factor != 0:
@@ -200,7 +200,7 @@ def rope_yarn(dst: ggml_tensor, theta_extrap: np.ndarray) -> tuple[np.ndarray, n
         pair = np.arange(theta_extrap.size, dtype=np.float32)
         ramp_mix = rope_yarn_ramp(low, high, pair) * ext_factor
         theta = theta_interp * (np.float32(1) - ramp_mix) + theta_extrap * ramp_mix
-        # Get n-d magnitude scaling corrected for interpolation
+        # interpolation flattens the scores: scale the magnitudes up
         mscale = mscale * (np.float32(1) + np.float32(0.1) * np.log(np.float32(1) / freq_scale))
     return np.cos(theta) * mscale, np.sin(theta) * mscale
 
