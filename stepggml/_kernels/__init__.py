@@ -1,0 +1,142 @@
+"""Floor 0: the compiled kernels, the instruction-set variant that fits this machine, and the thread team that runs them.
+
+Each variant (base, avx2, avx512) is a sub-package with the same modules compiled for other instructions. At import the one with
+the highest score is chosen, as ggml's dynamic loader chooses among its CPU libraries: a variant whose code needs a feature that
+the CPU lacks scores 0. The environment variable STEPGGML_KERNELS forces one by name.
+
+Kernels are found by name, "ggml_compute_forward_<op>"; an op without a kernel is left to its readable reference in stepggml.ggml.
+This package imports nothing of stepggml above it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from types import ModuleType
+
+from .variants import KERNEL_MODULES, VARIANTS, variant_score
+
+try:
+    from .features import cpu_features
+    from .layout import struct_layout
+    from .plan import KERNELS as _VIEW_KERNELS
+    from .plan import Plan, Team
+except ImportError as e:
+    raise ImportError(f"stepggml's compiled kernels are missing ({e}); build them with `make build` or `pip install .`") from e
+
+__all__ = [
+    "ENVIRONMENT", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row", "kernel_address", "kernel_names",
+    "quantize_row", "set_gelu_tables", "struct_layout", "variants",
+]
+
+ENVIRONMENT = "STEPGGML_KERNELS"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One instruction-set variant: its score on this machine (0: cannot run) and the features that decide it."""
+
+    name: str
+    score: int
+    features: tuple[str, ...]
+    missing: tuple[str, ...]
+    supported: bool
+
+
+def variants() -> list[Variant]:
+    """The variants compiled into this installation, best score first."""
+    present = cpu_features()
+    found = []
+    for name, (features, _) in VARIANTS.items():
+        if find_spec(f"{__name__}.{name}.{next(iter(KERNEL_MODULES))}") is None:
+            continue
+        missing = tuple(feature for feature in features if feature not in present)
+        score = 0 if missing else variant_score(features)
+        found.append(Variant(name, score, features, missing, not missing))
+    return sorted(found, key=lambda variant: -variant.score)
+
+
+def _choose() -> Variant:
+    """The variant that the environment names, or the one with the highest score."""
+    found = variants()
+    if not found:
+        raise ImportError("stepggml's compiled kernels are missing; build them with `make build` or `pip install .`")
+    forced = os.environ.get(ENVIRONMENT, "")
+    if not forced:
+        return found[0]
+    for variant in found:
+        if variant.name == forced:
+            if variant.missing:
+                raise ImportError(f"{ENVIRONMENT}={forced}: this CPU lacks {', '.join(variant.missing)}")
+            return variant
+    names = ", ".join(variant.name for variant in found)
+    raise ImportError(f"{ENVIRONMENT}={forced}: no such variant, there are: {names}")
+
+
+_chosen = _choose()
+_modules: dict[str, dict[str, ModuleType]] = {}
+_kernels: dict[str, dict[str, int]] = {}
+_gelu_tables: tuple[int, int] = (0, 0)
+
+
+def _load(name: str) -> None:
+    """Import the modules of a variant and collect the addresses of its kernels."""
+    modules = {}
+    addresses = dict(_VIEW_KERNELS)
+    for module_name in KERNEL_MODULES:
+        module = importlib.import_module(f"{__name__}.{name}.{module_name}")
+        modules[module_name] = module
+        addresses.update(module.KERNELS)
+    _modules[name] = modules
+    _kernels[name] = addresses
+    modules["unary"].set_gelu_tables(*_gelu_tables)
+
+
+def _loaded(variant: str | None) -> str:
+    name = variant or _chosen.name
+    if name not in _modules:
+        if name not in [v.name for v in variants() if v.supported]:
+            raise ValueError(f"no kernel variant {name!r} on this machine")
+        _load(name)
+    return name
+
+
+def chosen() -> Variant:
+    """The variant in use."""
+    return _chosen
+
+
+def kernel_address(name: str, variant: str | None = None) -> int:
+    """Address of the kernel `ggml_compute_forward_<op>` of the variant in use (or another one); 0 when there is none."""
+    return _kernels[_loaded(variant)].get(name, 0)
+
+
+def kernel_names() -> list[str]:
+    """Names of all kernels, sorted."""
+    return sorted(_kernels[_loaded(None)])
+
+
+def set_gelu_tables(gelu_addr: int, gelu_quick_addr: int) -> None:
+    """Give the kernels the tables of gelu and gelu_quick: uint16[65536] each, half in and half out; the caller keeps them alive."""
+    global _gelu_tables
+    _gelu_tables = (gelu_addr, gelu_quick_addr)
+    for modules in _modules.values():
+        modules["unary"].set_gelu_tables(gelu_addr, gelu_quick_addr)
+
+
+def quantize_row(type_id: int, src_addr: int, dst_addr: int, n: int, runtime: bool = False) -> None:
+    """Convert n floats to a type. `runtime` rounds Q8_0 and Q8_1 as mul_mat does with activations, not as for weights.
+
+    Raises ValueError for a type without a quantizer here, or when n is no multiple of its block size.
+    """
+    _modules[_loaded(None)]["quants"].quantize_row(type_id, src_addr, dst_addr, n, runtime)
+
+
+def dequantize_row(type_id: int, src_addr: int, dst_addr: int, n: int) -> None:
+    """Convert n elements of a type to floats. Raises ValueError as quantize_row does."""
+    _modules[_loaded(None)]["quants"].dequantize_row(type_id, src_addr, dst_addr, n)
+
+
+_load(_chosen.name)

@@ -1,0 +1,236 @@
+"""The MUL_MAT kernel: dst[i, j] = sum over k of src0[k, i] * src1[k, j] for every matrix of a batch (C: ggml-cpu.c).
+
+Few columns (generating token by token): each weight row is read once and multiplied with each column (dots.pxd); the memory sets
+the pace. Many columns (a prompt): strips of weight rows times panels of columns (tile.pxd); the multipliers set the pace.
+Either way src1 is first converted by all threads together (activations.pxd), then each thread takes a contiguous part of the weight
+rows. A sum is always built in the same order, so the number of threads does not change a bit of the result.
+"""
+from libc.stdint cimport int64_t, uint16_t
+
+from .activations cimport (
+    column_of, float_columns, has_minimum, pack_panel, panel_depth, q8_column, q8_column_at, q8_column_bytes, q8_columns,
+)
+from .dots cimport dot_bf16, dot_f16, dot_f32, dot_q4_0, dot_q4_1, dot_q5_0, dot_q5_1, dot_q8_0
+from .ggml cimport (
+    ASSERTION, DONE, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1,
+    GGML_TYPE_Q8_0, UNSUPPORTED, block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0, ggml_blck_size, ggml_compute_params,
+    ggml_tensor, ggml_type_size,
+)
+from .simd cimport V_LANES
+from .team cimport ggml_barrier, share, team_scratch
+from .tile cimport DEPTH, PANEL_VECTORS, STRIP_ROWS, any_tile, fill_strip, store_tile
+
+cdef enum:
+    FEW_COLUMNS = 6        # up to here each column is multiplied by itself
+    MAX_COLUMNS = 256      # columns of one matrix packed at a time
+    MAX_SCRATCH = 1 << 24  # bytes of panels packed at a time, unless one matrix alone needs more
+
+
+cdef inline char *matrix_of(const ggml_tensor *a, const ggml_tensor *b, int64_t matrix) noexcept nogil:
+    """src0's matrix for matrix number `matrix` of src1: one serves ne12 / ne02 of them (heads that share their keys)."""
+    cdef int64_t i2 = matrix % b.ne[2], i3 = matrix // b.ne[2]
+    return (<char *>a.data + i2 // (b.ne[2] // a.ne[2]) * <int64_t>a.nb[2] + i3 // (b.ne[3] // a.ne[3]) * <int64_t>a.nb[3])
+
+
+cdef inline char *result_of(const ggml_tensor *dst, int64_t matrix) noexcept nogil:
+    return <char *>dst.data + matrix % dst.ne[2] * <int64_t>dst.nb[2] + matrix // dst.ne[2] * <int64_t>dst.nb[3]
+
+
+# ---------------------------------------------------------------------------------------------------------------- few columns
+cdef void float_rows(const ggml_tensor *a, const char *row, const char *y, int64_t y_step, int64_t n_columns, char *out, int64_t nb1, int64_t n_rows) noexcept nogil:
+    """n_rows rows of F32, F16 or BF16 weights times n_columns columns of floats."""
+    cdef int64_t r, j, K = a.ne[0]
+    cdef const float *column
+    cdef float *result
+    for r in range(n_rows):
+        for j in range(n_columns):
+            column = <const float *>(y + j * y_step)
+            result = <float *>(out + j * nb1) + r
+            if a.type == GGML_TYPE_F32:
+                result[0] = dot_f32(<const float *>row, column, K)
+            elif a.type == GGML_TYPE_F16:
+                result[0] = dot_f16(<const uint16_t *>row, column, K)
+            else:
+                result[0] = dot_bf16(<const uint16_t *>row, column, K)
+        row += a.nb[1]
+
+
+cdef inline float quantized_dot(int type, const char *row, q8_column y, int64_t K) noexcept nogil:
+    if type == GGML_TYPE_Q4_0:
+        return dot_q4_0(<const block_q4_0 *>row, y, K)
+    if type == GGML_TYPE_Q4_1:
+        return dot_q4_1(<const block_q4_1 *>row, y, K)
+    if type == GGML_TYPE_Q5_0:
+        return dot_q5_0(<const block_q5_0 *>row, y, K)
+    if type == GGML_TYPE_Q5_1:
+        return dot_q5_1(<const block_q5_1 *>row, y, K)
+    return dot_q8_0(<const block_q8_0 *>row, y, K)
+
+
+cdef void quantized_rows(const ggml_tensor *a, const char *row, char *columns, int64_t first_column, int64_t n_columns, char *out, int64_t nb1, int64_t n_rows) noexcept nogil:
+    """n_rows rows of quantized weights times n_columns columns of 8-bit codes."""
+    cdef int64_t r, j
+    for r in range(n_rows):
+        for j in range(n_columns):
+            (<float *>(out + j * nb1))[r] = quantized_dot(a.type, row, q8_column_at(columns, a.ne[0], first_column + j), a.ne[0])
+        row += a.nb[1]
+
+
+cdef int few_columns(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:
+    """Every weight row by itself; the rows of all matrices, end to end, are shared out."""
+    cdef const ggml_tensor *a = dst.src[0]
+    cdef const ggml_tensor *b = dst.src[1]
+    cdef int64_t n_columns = b.ne[1], n_matrices = b.ne[2] * b.ne[3], K = b.ne[0]
+    cdef int64_t first, end, matrix, row, n
+    cdef bint quantized = ggml_blck_size(a.type) > 1, as_it_is = a.type == GGML_TYPE_F32
+    cdef char *columns = NULL
+    cdef const char *rows
+    cdef const char *y
+    cdef char *out
+    if not as_it_is:
+        columns = team_scratch(params, n_columns * n_matrices * (q8_column_bytes(K) if quantized else K * 4))
+        if columns == NULL:
+            return ASSERTION
+        if quantized:
+            q8_columns(params, b, has_minimum(a.type), columns)
+        else:
+            float_columns(params, b, a.type, <float *>columns)
+        ggml_barrier(params)
+    share(params, a.ne[1] * n_matrices, &first, &end)
+    while first < end:
+        matrix = first // a.ne[1]
+        row = first % a.ne[1]
+        n = min(a.ne[1] - row, end - first)
+        rows = matrix_of(a, b, matrix) + row * <int64_t>a.nb[1]
+        out = result_of(dst, matrix) + row * 4
+        if quantized:
+            quantized_rows(a, rows, columns, matrix * n_columns, n_columns, out, dst.nb[1], n)
+        else:
+            y = column_of(b, matrix * n_columns) if as_it_is else columns + matrix * n_columns * K * 4
+            float_rows(a, rows, y, b.nb[1] if as_it_is else K * 4, n_columns, out, dst.nb[1], n)
+        first += n
+    return DONE
+
+
+# --------------------------------------------------------------------------------------------------------------- many columns
+cdef struct batch_t:  # what is packed at a time: some columns of some matrices
+    int64_t first_matrix
+    int64_t n_matrices
+    int64_t first_column
+    int64_t n_columns
+    int64_t padded        # columns rounded up to whole vectors
+    int64_t depth         # elements per column
+    float *panels
+
+
+cdef inline int64_t panel_width(const batch_t *batch, int64_t column) noexcept nogil:
+    """Columns in the panel that begins at `column`: the last one may be narrower."""
+    return min(<int64_t>(PANEL_VECTORS * V_LANES), batch.padded - column)
+
+
+cdef void pack(const ggml_compute_params *params, const batch_t *batch, const ggml_tensor *a, const ggml_tensor *b) noexcept nogil:
+    """This thread's share of the panels, 32 elements of one panel at a time."""
+    cdef int64_t panels = (batch.padded + PANEL_VECTORS * V_LANES - 1) // (PANEL_VECTORS * V_LANES)
+    cdef int64_t parts = (b.ne[0] + 31) // 32
+    cdef int64_t first, end, unit, matrix, column, width
+    share(params, batch.n_matrices * panels * parts, &first, &end)
+    for unit in range(first, end):
+        matrix = unit // (panels * parts)
+        column = unit // parts % panels * (PANEL_VECTORS * V_LANES)
+        width = panel_width(batch, column)
+        pack_panel(b, a.type, (batch.first_matrix + matrix) * b.ne[1] + batch.first_column + column,
+                   min(width, batch.n_columns - column), width, unit % parts * 32,
+                   batch.panels + (matrix * batch.padded + column) * batch.depth)
+
+
+cdef void strip_times_panels(const batch_t *batch, const ggml_tensor *a, const char *rows, int64_t n_rows, int64_t k, int64_t depth, const float *panels, char *out, int64_t nb1) noexcept nogil:
+    """Six rows (or the last few), elements k .. k + depth, times all columns of the batch."""
+    cdef float strip[STRIP_ROWS * DEPTH]
+    cdef float tile[STRIP_ROWS * PANEL_VECTORS * V_LANES]
+    cdef const float *w = strip
+    cdef int64_t w_step = DEPTH, column = 0, width
+    if a.type == GGML_TYPE_F32 and n_rows == STRIP_ROWS and a.nb[1] % 4 == 0:
+        w = <const float *>rows + k
+        w_step = a.nb[1] // 4
+    else:
+        fill_strip(a, rows, n_rows, k, depth, strip)
+    while column < batch.n_columns:
+        width = panel_width(batch, column)
+        any_tile(w, w_step, panels + column * batch.depth + k * width, width // V_LANES, depth, tile)
+        store_tile(tile, width, out + column * nb1, nb1, n_rows, min(width, batch.n_columns - column), k > 0)
+        column += width
+
+
+cdef void multiply(const ggml_compute_params *params, const batch_t *batch, ggml_tensor *dst) noexcept nogil:
+    """This thread's strips of weight rows times the packed columns, DEPTH elements of k at a time."""
+    cdef const ggml_tensor *a = dst.src[0]
+    cdef const ggml_tensor *b = dst.src[1]
+    cdef int64_t strips = (a.ne[1] + STRIP_ROWS - 1) // STRIP_ROWS
+    cdef int64_t first, end, unit, matrix, row, k = 0, depth
+    share(params, batch.n_matrices * strips, &first, &end)
+    while k < batch.depth:
+        depth = min(<int64_t>DEPTH, (b.ne[0] if k < b.ne[0] else batch.depth) - k)
+        for unit in range(first, end):
+            matrix = unit // strips
+            row = unit % strips * STRIP_ROWS
+            strip_times_panels(
+                batch, a, matrix_of(a, b, batch.first_matrix + matrix) + row * <int64_t>a.nb[1],
+                min(<int64_t>STRIP_ROWS, a.ne[1] - row), k, depth, batch.panels + matrix * batch.padded * batch.depth,
+                result_of(dst, batch.first_matrix + matrix) + row * 4 + batch.first_column * <int64_t>dst.nb[1], dst.nb[1])
+        k += depth
+
+
+cdef int many_columns(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:
+    """Pack a batch of columns, multiply, and again until all columns of all matrices are done."""
+    cdef const ggml_tensor *a = dst.src[0]
+    cdef const ggml_tensor *b = dst.src[1]
+    cdef int64_t n_matrices = b.ne[2] * b.ne[3], at_once, matrix_bytes
+    cdef batch_t batch
+    batch.depth = panel_depth(a.type, b.ne[0])
+    batch.first_column = 0
+    while batch.first_column < b.ne[1]:
+        batch.n_columns = min(<int64_t>MAX_COLUMNS, b.ne[1] - batch.first_column)
+        batch.padded = (batch.n_columns + V_LANES - 1) // V_LANES * V_LANES
+        matrix_bytes = batch.padded * batch.depth * 4
+        at_once = max(<int64_t>1, min(n_matrices, MAX_SCRATCH // matrix_bytes))
+        batch.panels = <float *>team_scratch(params, at_once * matrix_bytes)
+        if batch.panels == NULL:
+            return ASSERTION
+        batch.first_matrix = 0
+        while batch.first_matrix < n_matrices:
+            batch.n_matrices = min(at_once, n_matrices - batch.first_matrix)
+            pack(params, &batch, a, b)
+            ggml_barrier(params)
+            multiply(params, &batch, dst)
+            ggml_barrier(params)
+            batch.first_matrix += batch.n_matrices
+        batch.first_column += batch.n_columns
+    return DONE
+
+
+cdef bint is_known(const ggml_tensor *dst) noexcept nogil:
+    """Whether the kernel handles these types and strides."""
+    cdef const ggml_tensor *a = dst.src[0]
+    cdef const ggml_tensor *b = dst.src[1]
+    cdef int type = a.type
+    if not (type == GGML_TYPE_F32 or type == GGML_TYPE_F16 or type == GGML_TYPE_BF16 or GGML_TYPE_Q4_0 <= type <= GGML_TYPE_Q8_0):
+        return False
+    if b.type != GGML_TYPE_F32 and not (b.type == GGML_TYPE_F16 and type == GGML_TYPE_F16):
+        return False
+    if a.nb[0] != ggml_type_size(type) or b.nb[0] != ggml_type_size(b.type) or dst.type != GGML_TYPE_F32 or dst.nb[0] != 4:
+        return False
+    if a.ne[0] != b.ne[0] or a.ne[0] % ggml_blck_size(type) != 0 or a.ne[2] == 0 or a.ne[3] == 0:
+        return False
+    return b.ne[2] % a.ne[2] == 0 and b.ne[3] % a.ne[3] == 0
+
+
+cdef int ggml_compute_forward_mul_mat(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:
+    """dst = src0 (transposed) times src1; see the head of this file."""
+    if not is_known(dst) or params.threadpool == NULL:
+        return UNSUPPORTED
+    if dst.src[1].ne[1] <= FEW_COLUMNS:
+        return few_columns(params, dst)
+    return many_columns(params, dst)
+
+
+KERNELS = {"ggml_compute_forward_mul_mat": <size_t>&ggml_compute_forward_mul_mat}

@@ -1,0 +1,253 @@
+# cython: language_level=3
+"""One vector of floats, as wide as the variant's registers, and the few conversions that gcc does not find by itself.
+
+`vfloat` is gcc's vector type: Cython takes it for a float, so a + b * c reads like scalar code and compiles to one fused
+instruction per vector. V_LANES is 16 (AVX-512), 8 (AVX2) or 4 (base). All loads and stores may be unaligned.
+
+The int8 vectors are 32 bytes, one block of the quantized types: `dot_u8s8` adds products in groups of four neighbours.
+"""
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
+
+cdef extern from * nogil:
+    """
+    #include <stdint.h>
+    #include <string.h>
+    #if defined(__x86_64__)
+    #include <immintrin.h>
+    #endif
+
+    #if defined(__AVX512F__)
+    #define V_BYTES 64
+    #elif defined(__AVX2__)
+    #define V_BYTES 32
+    #else
+    #define V_BYTES 16
+    #endif
+    #define V_LANES (V_BYTES / 4)
+    typedef float vfloat __attribute__((vector_size(V_BYTES)));
+    typedef uint8_t vu8 __attribute__((vector_size(32)));
+    typedef uint8_t vu8_half __attribute__((vector_size(16)));
+    typedef int8_t vs8 __attribute__((vector_size(32)));
+    typedef int32_t vint __attribute__((vector_size(32)));
+    typedef float vfloat8 __attribute__((vector_size(32)));
+    #define V_INLINE static inline __attribute__((always_inline))
+
+    /* ------------------------------------------------------------------------------------------ scalars, bit by bit */
+    V_INLINE float float_from_bits(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
+    V_INLINE uint32_t bits_of_float(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
+
+    /* 2^112 moves the exponent of a half to that of a float; a half's denormals come out exact as well. */
+    V_INLINE float half_to_float(uint16_t h) {
+    #if defined(__F16C__)
+        return _cvtsh_ss(h);
+    #else
+        uint32_t sign = (uint32_t)(h & 0x8000) << 16;
+        float f = float_from_bits((uint32_t)(h & 0x7fff) << 13) * 0x1p112f;
+        uint32_t u = bits_of_float(f) | ((h & 0x7c00) == 0x7c00 ? 0x7f800000u : 0);
+        return float_from_bits(u | sign);
+    #endif
+    }
+
+    /* Round to nearest, ties to even: in the bits for normal halves, by adding 0.5 (whose last bit is a half's) for denormals. */
+    V_INLINE uint16_t float_to_half(float f) {
+    #if defined(__F16C__)
+        return _cvtss_sh(f, 0);
+    #else
+        uint32_t u = bits_of_float(f), sign = (u >> 16) & 0x8000;
+        u &= 0x7fffffff;
+        if (u > 0x7f800000) return sign | 0x7e00 | ((u >> 13) & 0x1ff);
+        if (u >= 0x477ff000) return sign | 0x7c00;
+        if (u < 0x38800000) return sign | (bits_of_float(float_from_bits(u) + 0.5f) - 0x3f000000);
+        u += 0xfff + ((u >> 13) & 1);
+        return sign | ((u - 0x38000000) >> 13);
+    #endif
+    }
+
+    V_INLINE float bf16_to_float(uint16_t h) { return float_from_bits((uint32_t)h << 16); }
+    V_INLINE uint16_t float_to_bf16(float f) {
+        uint32_t u = bits_of_float(f);
+        if ((u & 0x7fffffff) > 0x7f800000) return (u >> 16) | 64;
+        return (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+    }
+
+    /* To the nearest integer, ties to even. (rintf is a library call in SSE2.) */
+    V_INLINE int32_t round_even(float f) {
+    #if defined(__SSE2__) && !defined(__SSE4_1__)
+        return _mm_cvtss_si32(_mm_set_ss(f));
+    #else
+        return (int32_t)__builtin_rintf(f);
+    #endif
+    }
+
+    /* ------------------------------------------------------------------------------------------------ vectors of floats */
+    V_INLINE vfloat v_load(const float *p) { vfloat v; memcpy(&v, p, V_BYTES); return v; }
+    V_INLINE void v_store(float *p, vfloat v) { memcpy(p, &v, V_BYTES); }
+    V_INLINE vfloat v_set1(float f) { return (vfloat){0} + f; }
+    V_INLINE vfloat v_max(vfloat a, vfloat b) {
+        typedef int32_t vmask __attribute__((vector_size(V_BYTES)));
+        vmask greater = a > b;
+        return (vfloat)(((vmask)a & greater) | ((vmask)b & ~greater));
+    }
+    V_INLINE float v_sum(vfloat v) {
+        float s = 0;
+        for (int i = 0; i < V_LANES; i++) s += v[i];
+        return s;
+    }
+    V_INLINE vfloat v_load_half(const uint16_t *p) {
+    #if defined(__AVX512F__)
+        return (vfloat)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+    #elif defined(__F16C__)
+        return (vfloat)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+    #else
+        vfloat v;
+        for (int i = 0; i < V_LANES; i++) v[i] = half_to_float(p[i]);
+        return v;
+    #endif
+    }
+    V_INLINE void v_store_half(uint16_t *p, vfloat v) {
+    #if defined(__AVX512F__)
+        _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)v, 0));
+    #elif defined(__F16C__)
+        _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)v, 0));
+    #else
+        for (int i = 0; i < V_LANES; i++) p[i] = float_to_half(v[i]);
+    #endif
+    }
+    V_INLINE vfloat v_load_bf16(const uint16_t *p) {
+        typedef uint16_t vu16 __attribute__((vector_size(V_BYTES / 2)));
+        typedef uint32_t vu32 __attribute__((vector_size(V_BYTES)));
+        vu16 h; memcpy(&h, p, V_BYTES / 2);
+        return (vfloat)(__builtin_convertvector(h, vu32) << 16);
+    }
+
+    /* ------------------------------------------------------------------------------------------- blocks of 32 small integers */
+    V_INLINE vs8 load_s8(const void *p) { vs8 v; memcpy(&v, p, 32); return v; }
+    V_INLINE vu8 load_u8(const void *p) { vu8 v; memcpy(&v, p, 32); return v; }
+
+    /* 16 bytes -> 32 codes: low nibbles first, then high nibbles, the order of all 4-bit blocks. */
+    V_INLINE vu8 load_nibbles(const void *p) {
+        vu8_half q; memcpy(&q, p, 16);
+    #if defined(__AVX2__)
+        return (vu8)_mm256_set_m128i(_mm_srli_epi16((__m128i)q, 4), (__m128i)q) & 15;
+    #else
+        vu8_half lo = q & 15, hi = q >> 4;
+        vu8 v; memcpy(&v, &lo, 16); memcpy((char *)&v + 16, &hi, 16);
+        return v;
+    #endif
+    }
+
+    /* 32 bits -> 16 in byte j where bit j is set: the fifth bits of a block. */
+    V_INLINE vu8 load_fifth_bits(const void *p) {
+        uint32_t bits; memcpy(&bits, p, 4);
+    #if defined(__AVX512VL__) && defined(__AVX512BW__)
+        return (vu8)_mm256_maskz_set1_epi8(bits, 16);
+    #elif defined(__AVX2__)
+        const __m256i spread = _mm256_setr_epi64x(0x0000000000000000, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+        const __m256i mask = _mm256_set1_epi64x(0x8040201008040201);
+        __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(bits), spread) & mask;
+        return (vu8)_mm256_cmpeq_epi8(bytes, mask) & 16;
+    #else
+        vu8 v;
+        for (int j = 0; j < 32; j++) v[j] = ((bits >> j) & 1) << 4;
+        return v;
+    #endif
+    }
+
+    /* Eight sums of four neighbouring products each. */
+    V_INLINE vint dot_u8s8(vu8 a, vs8 b) {
+    #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+        return (vint)_mm256_dpbusd_epi32(_mm256_setzero_si256(), (__m256i)a, (__m256i)b);
+    #elif defined(__AVX2__)
+        return (vint)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)a, (__m256i)b), _mm256_set1_epi16(1));
+    #else
+        vint v;
+        for (int i = 0; i < 8; i++)
+            v[i] = a[4*i] * b[4*i] + a[4*i + 1] * b[4*i + 1] + a[4*i + 2] * b[4*i + 2] + a[4*i + 3] * b[4*i + 3];
+        return v;
+    #endif
+    }
+
+    /* The same for signed a: |a| times b with the sign of a. */
+    V_INLINE vint dot_s8s8(vs8 a, vs8 b) {
+    #if defined(__AVX2__)
+        return dot_u8s8((vu8)_mm256_abs_epi8((__m256i)a), (vs8)_mm256_sign_epi8((__m256i)b, (__m256i)a));
+    #else
+        vint v;
+        for (int i = 0; i < 8; i++)
+            v[i] = a[4*i] * b[4*i] + a[4*i + 1] * b[4*i + 1] + a[4*i + 2] * b[4*i + 2] + a[4*i + 3] * b[4*i + 3];
+        return v;
+    #endif
+    }
+
+    V_INLINE vfloat8 to_floats(vint v) { return __builtin_convertvector(v, vfloat8); }
+    V_INLINE vfloat8 zero_floats8(void) { return (vfloat8){0}; }
+    V_INLINE float sum_floats8(vfloat8 v) {
+        return ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7]));
+    }
+    """
+    enum:
+        V_LANES
+    ctypedef float vfloat
+    ctypedef float vfloat8
+    ctypedef int32_t vint
+    ctypedef uint8_t vu8
+    ctypedef int8_t vs8
+
+    float float_from_bits(uint32_t u)
+    uint32_t bits_of_float(float f)
+    float half_to_float(uint16_t h)
+    uint16_t float_to_half(float f)
+    float bf16_to_float(uint16_t h)
+    uint16_t float_to_bf16(float f)
+    int32_t round_even(float f)
+
+    vfloat v_load(const float *p)
+    void v_store(float *p, vfloat v)
+    vfloat v_set1(float f)
+    vfloat v_max(vfloat a, vfloat b)
+    float v_sum(vfloat v)
+    vfloat v_load_half(const uint16_t *p)
+    void v_store_half(uint16_t *p, vfloat v)
+    vfloat v_load_bf16(const uint16_t *p)
+
+    vs8 load_s8(const void *p)
+    vu8 load_u8(const void *p)
+    vu8 load_nibbles(const void *p)
+    vu8 load_fifth_bits(const void *p)
+    vint dot_u8s8(vu8 a, vs8 b)
+    vint dot_s8s8(vs8 a, vs8 b)
+    vfloat8 to_floats(vint v)
+    vfloat8 zero_floats8()
+    float sum_floats8(vfloat8 v)
+
+
+cdef inline void halfs_to_floats(const uint16_t *x, float *y, int64_t n) noexcept nogil:
+    cdef int64_t i = 0
+    while i + V_LANES <= n:
+        v_store(y + i, v_load_half(x + i))
+        i += V_LANES
+    while i < n:
+        y[i] = half_to_float(x[i])
+        i += 1
+
+
+cdef inline void floats_to_halfs(const float *x, uint16_t *y, int64_t n) noexcept nogil:
+    cdef int64_t i = 0
+    while i + V_LANES <= n:
+        v_store_half(y + i, v_load(x + i))
+        i += V_LANES
+    while i < n:
+        y[i] = float_to_half(x[i])
+        i += 1
+
+
+cdef inline void bf16s_to_floats(const uint16_t *x, float *y, int64_t n) noexcept nogil:
+    cdef int64_t i
+    for i in range(n):
+        y[i] = bf16_to_float(x[i])
+
+
+cdef inline void floats_to_bf16s(const float *x, uint16_t *y, int64_t n) noexcept nogil:
+    cdef int64_t i
+    for i in range(n):
+        y[i] = float_to_bf16(x[i])

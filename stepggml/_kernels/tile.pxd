@@ -1,0 +1,124 @@
+# cython: language_level=3
+"""The matrix product of many columns: weight rows in strips of six, activation columns in panels, one tile of both at a time.
+
+A tile is STRIP_ROWS weights by `width` columns of sums, all held in registers while k runs: per k a few loads feed
+STRIP_ROWS * vectors multiplications. Weights of any type are first turned to floats, six rows and DEPTH elements at a time, into a
+strip that stays in the innermost cache; so one kernel serves them all.
+"""
+from libc.stdint cimport int64_t, uint16_t
+from libc.string cimport memset
+
+from .activations cimport has_minimum
+from .blocks cimport five_bit_codes, row_to_floats
+from .ggml cimport GGML_TYPE_F32, GGML_TYPE_Q4_1, ggml_blck_size, ggml_tensor, ggml_type_size, block_q4_1, block_q5_1
+from .simd cimport V_LANES, half_to_float, v_load, v_set1, v_store, vfloat
+from libc.stdint cimport int8_t
+
+cdef extern from * nogil:
+    """
+    #if defined(__AVX512F__)
+    #define STEPGGML_PANEL_VECTORS 4
+    #else
+    #define STEPGGML_PANEL_VECTORS 2
+    #endif
+    """
+    enum:
+        PANEL_VECTORS "STEPGGML_PANEL_VECTORS"  # 6 rows of this many sums fit the registers: 24 of 32, or 12 of 16
+
+cdef enum:
+    STRIP_ROWS = 6
+    DEPTH = 1024  # elements of k done at a time: a whole number of blocks; panels of that depth stay in the second cache
+
+
+cdef inline void tile_product(const float *w, int64_t w_step, const float *x, int vectors, int64_t depth, float *tile) noexcept nogil:
+    """tile[row][column] = sum over k of w[row][k] * x[k][column], six rows, `vectors` vectors of columns."""
+    cdef vfloat sums[24]
+    cdef vfloat columns[4]
+    cdef vfloat weight
+    cdef int64_t k
+    cdef int r, v
+    for r in range(STRIP_ROWS * vectors):
+        sums[r] = v_set1(0)
+    for k in range(depth):
+        for v in range(vectors):
+            columns[v] = v_load(x + v * V_LANES)
+        for r in range(STRIP_ROWS):
+            weight = v_set1(w[r * w_step + k])
+            for v in range(vectors):
+                sums[r * vectors + v] = sums[r * vectors + v] + weight * columns[v]
+        x += vectors * V_LANES
+    for r in range(STRIP_ROWS * vectors):
+        v_store(tile + r * V_LANES, sums[r])
+
+
+cdef inline void any_tile(const float *w, int64_t w_step, const float *x, int vectors, int64_t depth, float *tile) noexcept nogil:
+    """tile_product with the number of vectors known to the compiler."""
+    if vectors == 4:
+        tile_product(w, w_step, x, 4, depth, tile)
+    elif vectors == 3:
+        tile_product(w, w_step, x, 3, depth, tile)
+    elif vectors == 2:
+        tile_product(w, w_step, x, 2, depth, tile)
+    else:
+        tile_product(w, w_step, x, 1, depth, tile)
+
+
+cdef inline void scaled_codes(int type, const char *row, int64_t first_block, int64_t n_blocks, float *y) noexcept nogil:
+    """d * q of a type with a minimum, which tile_product adds as elements of their own."""
+    cdef const block_q4_1 *x4 = <const block_q4_1 *>row + first_block
+    cdef const block_q5_1 *x5 = <const block_q5_1 *>row + first_block
+    cdef int8_t codes[32]
+    cdef int64_t i
+    cdef float d
+    cdef int j
+    for i in range(n_blocks):
+        if type == GGML_TYPE_Q4_1:
+            d = half_to_float(x4[i].d)
+            for j in range(16):
+                codes[j] = x4[i].qs[j] & 15
+            for j in range(16):
+                codes[j + 16] = x4[i].qs[j] >> 4
+        else:
+            d = half_to_float(x5[i].d)
+            five_bit_codes(x5[i].qs, x5[i].qh, codes)
+        for j in range(32):
+            y[32 * i + j] = <float>codes[j] * d
+
+
+cdef inline void minima(int type, const char *row, int64_t first_block, int64_t n_blocks, float *y) noexcept nogil:
+    cdef int64_t i
+    for i in range(n_blocks):
+        if type == GGML_TYPE_Q4_1:
+            y[i] = half_to_float((<const block_q4_1 *>row)[first_block + i].m)
+        else:
+            y[i] = half_to_float((<const block_q5_1 *>row)[first_block + i].m)
+
+
+cdef inline void fill_strip(const ggml_tensor *a, const char *rows, int64_t n_rows, int64_t k, int64_t depth, float *strip) noexcept nogil:
+    """Elements k .. k + depth of n_rows rows as floats, DEPTH apart; rows that are not there become 0. k >= ne0: the minima."""
+    cdef int64_t r, block = ggml_blck_size(a.type)
+    cdef const char *row
+    for r in range(STRIP_ROWS):
+        row = rows + r * <int64_t>a.nb[1]
+        if r >= n_rows:
+            memset(strip + r * DEPTH, 0, depth * sizeof(float))
+        elif k >= a.ne[0]:
+            minima(a.type, row, k - a.ne[0], depth, strip + r * DEPTH)
+        elif has_minimum(a.type):
+            scaled_codes(a.type, row, k // 32, depth // 32, strip + r * DEPTH)
+        else:
+            row_to_floats(a.type, row + k // block * <int64_t>ggml_type_size(a.type), strip + r * DEPTH, depth)
+
+
+cdef inline void store_tile(const float *tile, int64_t width, char *dst, int64_t nb1, int64_t n_rows, int64_t n_columns, bint add) noexcept nogil:
+    """The tile's sums to dst, where a column's rows are neighbours; added when k is done in parts."""
+    cdef int64_t r, j
+    cdef float *column
+    for j in range(n_columns):
+        column = <float *>(dst + j * nb1)
+        if add:
+            for r in range(n_rows):
+                column[r] += tile[r * width + j]
+        else:
+            for r in range(n_rows):
+                column[r] = tile[r * width + j]

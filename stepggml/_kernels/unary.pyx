@@ -1,0 +1,161 @@
+"""The UNARY kernel: one function of one element, chosen by op_params[0] (C: unary-ops.cpp, vec.h).
+
+GELU and GELU_QUICK are looked up in ggml's tables of 65,536 halves, which floor 1 fills and hands over (set_gelu_tables): a value
+is rounded to half precision, and so is its result. The others are plain loops that gcc vectorises.
+"""
+from libc.math cimport expm1f, fabsf
+from libc.stdint cimport int32_t, int64_t, uint16_t
+
+from .exponential cimport exponential, hyperbolic_tangent, sigmoid
+from .ggml cimport DONE, UNSUPPORTED, ggml_compute_params, ggml_nrows, ggml_tensor, row_at, same_shape
+from .simd cimport float_to_half, half_to_float
+from .strips cimport STRIP, is_float_type, strip_at, strip_in, strip_out
+from .team cimport share
+
+ctypedef void (*unary_t)(const float *x, float *y, int64_t n) noexcept nogil
+
+cdef enum:  # ggml_unary_op
+    ABS = 0
+    SGN = 1
+    NEG = 2
+    STEP = 3
+    TANH = 4
+    ELU = 5
+    RELU = 6
+    SIGMOID = 7
+    GELU = 8
+    GELU_QUICK = 9
+    SILU = 10
+    HARDSWISH = 11
+    HARDSIGMOID = 12
+    EXP = 13
+
+cdef const uint16_t *gelu_table = NULL
+cdef const uint16_t *gelu_quick_table = NULL
+
+
+cdef void abs_strip(const float *x, float *y, int64_t n) noexcept nogil:
+    for i in range(n):
+        y[i] = fabsf(x[i])
+
+
+cdef void sgn_strip(const float *x, float *y, int64_t n) noexcept nogil:
+    for i in range(n):
+        y[i] = <float>1.0 if x[i] > 0 else (<float>-1.0 if x[i] < 0 else <float>0.0)
+
+
+cdef void neg_strip(const float *x, float *y, int64_t n) noexcept nogil:
+    for i in range(n):
+        y[i] = -x[i]
+
+
+cdef void step_strip(const float *x, float *y, int64_t n) noexcept nogil:
+    for i in range(n):
+        y[i] = <float>1.0 if x[i] > 0 else <float>0.0
+
+
+cdef void tanh_strip(const float *x, float *y, int64_t n) noexcept nogil:
+    for i in range(n):
+        y[i] = hyperbolic_tangent(x[i])
+
+
+cdef void elu_strip(const float *x, float *y, int64_t n) noexcept nogil:
+    for i in range(n):
+        y[i] = x[i] if x[i] > 0 else expm1f(x[i])
+
+
+cdef void relu_strip(const float *x, float *y, int64_t n) noexcept nogil:
+    for i in range(n):
+        y[i] = x[i] if x[i] > 0 else <float>0.0
+
+
+cdef void sigmoid_strip(const float *x, float *y, int64_t n) noexcept nogil:
+    for i in range(n):
+        y[i] = sigmoid(x[i])
+
+
+cdef void gelu_strip(const float *x, float *y, int64_t n) noexcept nogil:
+    for i in range(n):
+        if x[i] <= -10:
+            y[i] = 0
+        elif x[i] < 10:
+            y[i] = half_to_float(gelu_table[float_to_half(x[i])])
+        else:
+            y[i] = x[i]
+
+
+cdef void gelu_quick_strip(const float *x, float *y, int64_t n) noexcept nogil:
+    for i in range(n):
+        y[i] = half_to_float(gelu_quick_table[float_to_half(x[i])])
+
+
+cdef void silu_strip(const float *x, float *y, int64_t n) noexcept nogil:
+    for i in range(n):
+        y[i] = x[i] / (<float>1.0 + exponential(-x[i]))
+
+
+cdef inline float hard_sigmoid(float x) noexcept nogil:
+    cdef float y = (x + 3) / 6
+    y = y if y > 0 else <float>0.0
+    return y if y < 1 else <float>1.0
+
+
+cdef void hardswish_strip(const float *x, float *y, int64_t n) noexcept nogil:
+    for i in range(n):
+        y[i] = x[i] * hard_sigmoid(x[i])
+
+
+cdef void hardsigmoid_strip(const float *x, float *y, int64_t n) noexcept nogil:
+    for i in range(n):
+        y[i] = hard_sigmoid(x[i])
+
+
+cdef void exp_strip(const float *x, float *y, int64_t n) noexcept nogil:
+    for i in range(n):
+        y[i] = exponential(x[i])
+
+
+cdef unary_t[14] FUNCTIONS = [
+    abs_strip, sgn_strip, neg_strip, step_strip, tanh_strip, elu_strip, relu_strip, sigmoid_strip, gelu_strip, gelu_quick_strip,
+    silu_strip, hardswish_strip, hardsigmoid_strip, exp_strip,
+]
+
+
+cdef int ggml_compute_forward_unary(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:
+    """dst = f(src0), element by element."""
+    cdef const ggml_tensor *a = dst.src[0]
+    cdef int32_t op = dst.op_params[0]
+    cdef int64_t first, end, row, i0, n
+    cdef float x_buffer[STRIP]
+    cdef float z_buffer[STRIP]
+    cdef float *z_strip
+    cdef char *x
+    cdef char *z
+    if not (is_float_type(a.type) and is_float_type(dst.type) and same_shape(a, dst)) or op < ABS or op > EXP:
+        return UNSUPPORTED
+    if op == GELU and gelu_table == NULL or op == GELU_QUICK and gelu_quick_table == NULL:
+        return UNSUPPORTED
+    share(params, ggml_nrows(dst), &first, &end)
+    for row in range(first, end):
+        x = row_at(a, row)
+        z = row_at(dst, row)
+        i0 = 0
+        while i0 < dst.ne[0]:
+            n = min(<int64_t>STRIP, dst.ne[0] - i0)
+            z_strip = strip_at(dst.type, z, dst.nb[0], z_buffer)
+            FUNCTIONS[op](strip_in(a.type, x, a.nb[0], x_buffer, n), z_strip, n)
+            strip_out(dst.type, z, dst.nb[0], z_strip, n)
+            x += n * <int64_t>a.nb[0]
+            z += n * <int64_t>dst.nb[0]
+            i0 += n
+    return DONE
+
+
+def set_gelu_tables(size_t gelu_addr, size_t gelu_quick_addr) -> None:
+    """Addresses of the two tables, 0 for none; see stepggml._kernels.set_gelu_tables."""
+    global gelu_table, gelu_quick_table
+    gelu_table = <const uint16_t *>gelu_addr
+    gelu_quick_table = <const uint16_t *>gelu_quick_addr
+
+
+KERNELS = {"ggml_compute_forward_unary": <size_t>&ggml_compute_forward_unary}
