@@ -273,13 +273,13 @@ cdef class Team:
         self._end()
 
 
-cdef bint is_small(const ggml_tensor *t) noexcept nogil:
-    """Whether a node reads and writes so few bytes that one thread is the quickest."""
+cdef int64_t touched_bytes(const ggml_tensor *t) noexcept nogil:
+    """How much a node reads and writes, about: below SMALL_BYTES one thread is the quickest."""
     cdef int64_t n_bytes = tensor_bytes(t)
     for i in range(10):
         if t.src[i] != NULL:
             n_bytes += tensor_bytes(t.src[i])
-    return n_bytes < SMALL_BYTES
+    return n_bytes
 
 
 cdef int64_t tensor_bytes(const ggml_tensor *t) noexcept nogil:
@@ -291,12 +291,13 @@ cdef class Plan:
     """The nodes of one graph, ready to run: a list of (kernel address, tensor address, n_tasks).
 
     Kernel address 0 means that Python must run the node. The tensors must stay where they are while the plan lives; their fields
-    may change between runs. Views (a kernel of plan.KERNELS) are passed over.
+    may change between runs. Views (a kernel of plan.KERNELS) are passed over. A node that touches less than small_bytes is
+    given to one thread.
     """
     cdef step_t *steps
     cdef readonly int64_t n_nodes
 
-    def __cinit__(self, nodes):
+    def __cinit__(self, nodes, int64_t small_bytes=SMALL_BYTES):
         nodes = list(nodes)
         self.n_nodes = len(nodes)
         self.steps = <step_t *>calloc(len(nodes) + 1, sizeof(step_t))
@@ -309,7 +310,7 @@ cdef class Plan:
             step.tensor = <ggml_tensor *><size_t>tensor
             step.skip = step.kernel == ggml_compute_forward_nop
             step.n_tasks = max(1, n_tasks)
-            if step.kernel != NULL and not step.skip and is_small(step.tensor):
+            if step.kernel != NULL and not step.skip and touched_bytes(step.tensor) < small_bytes:
                 step.n_tasks = 1
         self._place_barriers()
 
