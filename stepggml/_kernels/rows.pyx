@@ -168,10 +168,10 @@ cdef void copy_tile(const ggml_tensor *a, const ggml_tensor *dst, char *x, char 
     """n0 x n1 elements of one matrix whose columns are dense in `a` and whose rows are dense in dst: a small transpose."""
     cdef int64_t i0, i1
     cdef int64_t x_step = a.nb[0], y_step = dst.nb[1]
-    if a.type == GGML_TYPE_F32 and dst.type == GGML_TYPE_F32:
+    if a.type == dst.type and ggml_type_size(a.type) == 4:
         for i1 in range(n1):
             for i0 in range(n0):
-                (<float *>(y + i1 * y_step))[i0] = (<const float *>(x + i0 * x_step))[i1]
+                (<int32_t *>(y + i1 * y_step))[i0] = (<const int32_t *>(x + i0 * x_step))[i1]
     elif a.type == GGML_TYPE_F32 and dst.type == GGML_TYPE_F16:
         for i1 in range(n1):
             for i0 in range(n0):
