@@ -134,9 +134,7 @@ row_functions: dict[int, RowFunctions] = {
         vec_dot=ggml_vec_dot_q8_0_q8_0,
     ),
     GGML_TYPE_Q8_1: RowFunctions(
-        to_float=dequantize_row_q8_1,
-        from_float=quantize_row_q8_1,
-        from_float_ref=quantize_row_q8_1_ref,
+        to_float=dequantize_row_q8_1, from_float=quantize_row_q8_1, from_float_ref=quantize_row_q8_1_ref
     ),
 }
 

@@ -64,6 +64,12 @@ def load_half(field: np.ndarray) -> np.ndarray:
     return field.astype(np.float32)[..., np.newaxis]
 
 
+def to_codes(q: np.ndarray) -> np.ndarray:
+    """Rounded values as int8. What a NaN becomes is left open, here as in C."""
+    with np.errstate(invalid="ignore"):
+        return q.astype(np.int8)
+
+
 def pack_nibbles(q: np.ndarray) -> np.ndarray:
     """Codes [n, 32] below 16 to bytes [n, 16]: element j in the low half of byte j, element j+16 in the high half."""
     low = q[:, :16]
@@ -251,7 +257,7 @@ def quantize_row_q8_0_ref(x: np.ndarray, y: np.ndarray, k: int) -> None:
     v = xb * one_over(d)
     q = round_half_away(v)
     store_half(yb["d"], d)
-    yb["qs"] = q.astype(np.int8)
+    yb["qs"] = to_codes(q)
 
 
 def round_half_away(v: np.ndarray) -> np.ndarray:
@@ -272,7 +278,7 @@ def quantize_row_q8_0(x: np.ndarray, y: np.ndarray, k: int) -> None:
     d = amax / 127
     q = np.rint(xb * code_per_unit(amax))
     store_half(yb["d"], d)
-    yb["qs"] = q.astype(np.int8)
+    yb["qs"] = to_codes(q)
 
 
 def code_per_unit(amax: np.ndarray) -> np.ndarray:
@@ -312,7 +318,7 @@ def quantize_row_q8_1_ref(x: np.ndarray, y: np.ndarray, k: int) -> None:
     q = round_half_away(xb * one_over(d))
     store_half(yb["d"], d)
     store_half(yb["s"], np.sum(q, axis=1, keepdims=True) * d)
-    yb["qs"] = q.astype(np.int8)
+    yb["qs"] = to_codes(q)
 
 
 def quantize_row_q8_1(x: np.ndarray, y: np.ndarray, k: int) -> None:
@@ -324,7 +330,7 @@ def quantize_row_q8_1(x: np.ndarray, y: np.ndarray, k: int) -> None:
     q = np.rint(xb * code_per_unit(amax))
     store_half(yb["d"], d)
     store_half(yb["s"], np.sum(q, axis=1, keepdims=True) * d)
-    yb["qs"] = q.astype(np.int8)
+    yb["qs"] = to_codes(q)
 
 
 def dequantize_row_q8_1(x: np.ndarray, y: np.ndarray, k: int) -> None:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._libm import expf, expm1f, tanhf
+
 GELU_COEF_A = np.float32(0.044715)
 GELU_QUICK_COEF = np.float32(-1.702)
 SQRT_2_OVER_PI = np.float32(0.79788456080286535587989211986876)
@@ -35,16 +37,13 @@ def init_gelu_tables() -> None:
 
 def ggml_gelu_f32(x: np.ndarray) -> np.ndarray:
     """0.5 x (1 + tanh(sqrt(2/pi) x (1 + 0.044715 x^2))), the formula behind the table."""
-    # tanh is rounded once, from double
     inner = SQRT_2_OVER_PI * x * (np.float32(1) + GELU_COEF_A * x * x)
-    tanh = np.tanh(inner.astype(np.float64)).astype(np.float32)
-    return np.float32(0.5) * x * (np.float32(1) + tanh)
+    return np.float32(0.5) * x * (np.float32(1) + tanhf(inner))
 
 
 def ggml_gelu_quick_f32(x: np.ndarray) -> np.ndarray:
     """x / (1 + exp(-1.702 x)): the formula behind the quick table."""
-    with np.errstate(over="ignore"):
-        e = np.exp(GELU_QUICK_COEF * x)
+    e = expf(GELU_QUICK_COEF * x)
     return x * (np.float32(1) / (np.float32(1) + e))
 
 
@@ -72,8 +71,7 @@ def ggml_vec_gelu_quick_f32(x: np.ndarray) -> np.ndarray:
 
 def ggml_vec_silu_f32(x: np.ndarray) -> np.ndarray:
     """x / (1 + exp(-x))"""
-    with np.errstate(over="ignore"):
-        return x / (np.float32(1) + np.exp(-x))
+    return x / (np.float32(1) + expf(-x))
 
 
 def ggml_vec_abs_f32(x: np.ndarray) -> np.ndarray:
@@ -99,14 +97,12 @@ def ggml_vec_step_f32(x: np.ndarray) -> np.ndarray:
 
 def ggml_vec_tanh_f32(x: np.ndarray) -> np.ndarray:
     """tanh(x)"""
-    return np.tanh(x)
+    return tanhf(x)
 
 
 def ggml_vec_elu_f32(x: np.ndarray) -> np.ndarray:
     """x for x > 0, else exp(x) - 1"""
-    with np.errstate(over="ignore"):
-        below = np.expm1(x)
-    return np.where(x > 0, x, below)
+    return np.where(x > 0, x, expm1f(x))
 
 
 def ggml_vec_relu_f32(x: np.ndarray) -> np.ndarray:
@@ -116,14 +112,13 @@ def ggml_vec_relu_f32(x: np.ndarray) -> np.ndarray:
 
 def ggml_vec_sigmoid_f32(x: np.ndarray) -> np.ndarray:
     """1 / (1 + exp(-x))"""
-    with np.errstate(over="ignore"):
-        return np.float32(1) / (np.float32(1) + np.exp(-x))
+    return np.float32(1) / (np.float32(1) + expf(-x))
 
 
 def ggml_vec_hardsigmoid_f32(x: np.ndarray) -> np.ndarray:
-    """(x + 3) / 6, kept within 0 and 1"""
+    """(x + 3) / 6, kept within 0 and 1; like C's fminf and fmaxf, it takes a NaN for nothing and gives 0"""
     ramp = (x + np.float32(3)) / np.float32(6)
-    return np.minimum(np.float32(1), np.maximum(np.float32(0), ramp))
+    return np.fmin(np.float32(1), np.fmax(np.float32(0), ramp))
 
 
 def ggml_vec_hardswish_f32(x: np.ndarray) -> np.ndarray:
@@ -133,5 +128,4 @@ def ggml_vec_hardswish_f32(x: np.ndarray) -> np.ndarray:
 
 def ggml_vec_exp_f32(x: np.ndarray) -> np.ndarray:
     """exp(x)"""
-    with np.errstate(over="ignore"):
-        return np.exp(x)
+    return expf(x)

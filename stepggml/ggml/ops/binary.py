@@ -144,9 +144,7 @@ def check_types(dst: ggml_tensor) -> None:
 
 
 def combine_rows(
-    params: ggml_compute_params,
-    dst: ggml_tensor,
-    vec_op: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    params: ggml_compute_params, dst: ggml_tensor, vec_op: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> None:
     """dst row = vec_op(src0 row, src1 row repeated to its length). Work: blocks of rows per thread."""
     check_types(dst)
@@ -211,25 +209,7 @@ RECORDS = (
         work_size=add_work_size,
         inplace=True,
     ),
-    OpRecord(
-        GGML_OP_SUB,
-        symbol="x-y",
-        compute_forward=ggml_compute_forward_sub,
-        n_tasks=one_task,
-        inplace=True,
-    ),
-    OpRecord(
-        GGML_OP_MUL,
-        symbol="x*y",
-        compute_forward=ggml_compute_forward_mul,
-        n_tasks=all_tasks,
-        inplace=True,
-    ),
-    OpRecord(
-        GGML_OP_DIV,
-        symbol="x/y",
-        compute_forward=ggml_compute_forward_div,
-        n_tasks=all_tasks,
-        inplace=True,
-    ),
+    OpRecord(GGML_OP_SUB, symbol="x-y", compute_forward=ggml_compute_forward_sub, n_tasks=one_task, inplace=True),
+    OpRecord(GGML_OP_MUL, symbol="x*y", compute_forward=ggml_compute_forward_mul, n_tasks=all_tasks, inplace=True),
+    OpRecord(GGML_OP_DIV, symbol="x/y", compute_forward=ggml_compute_forward_div, n_tasks=all_tasks, inplace=True),
 )

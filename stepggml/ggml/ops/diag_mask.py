@@ -15,13 +15,7 @@ from ..context import ggml_context
 from ..impl import GGML_ASSERT
 from ..layout import ggml_are_same_shape, ggml_is_contiguous
 from ..op import GGML_OP_DIAG_MASK_INF, GGML_OP_DIAG_MASK_ZERO, OpRecord, all_tasks, ggml_compute_params
-from ..tensor import (
-    ggml_dup_tensor,
-    ggml_get_op_params_i32,
-    ggml_set_op_params_i32,
-    ggml_tensor,
-    ggml_view_tensor,
-)
+from ..tensor import ggml_dup_tensor, ggml_get_op_params_i32, ggml_set_op_params_i32, ggml_tensor, ggml_view_tensor
 from ..types import GGML_TYPE_F32, ggml_type_name
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -23,13 +23,7 @@ from ..layout import ggml_is_transposed, ggml_nelements
 from ..op import GGML_OP_MUL_MAT, OpRecord, all_tasks, ggml_compute_params
 from ..quants import row_functions_of
 from ..tensor import ggml_new_tensor, ggml_set_op_params_i32, ggml_tensor
-from ..types import (
-    GGML_TYPE_F32,
-    ggml_get_type_traits,
-    ggml_row_size,
-    ggml_type_name,
-    ggml_type_size,
-)
+from ..types import GGML_TYPE_F32, ggml_get_type_traits, ggml_row_size, ggml_type_name, ggml_type_size
 from ._rows import row_bytes, row_matrix, row_position
 
 CHUNK_SIZE = 16
@@ -167,12 +161,7 @@ def chunk_grid(nr0: int, nr1: int, nth: int) -> tuple[int, int]:
 
 
 def ggml_compute_forward_mul_mat_one_chunk(
-    params: ggml_compute_params,
-    dst: ggml_tensor,
-    ir0_start: int,
-    ir0_end: int,
-    ir1_start: int,
-    ir1_end: int,
+    params: ggml_compute_params, dst: ggml_tensor, ir0_start: int, ir0_end: int, ir1_start: int, ir1_end: int
 ) -> None:
     """Rows [ir0_start, ir0_end) of src0 against rows [ir1_start, ir1_end) of src1.
 

@@ -20,13 +20,7 @@ from ..context import ggml_context
 from ..impl import GGML_ASSERT
 from ..layout import ggml_are_same_shape, ggml_nrows
 from ..op import GGML_OP_NORM, GGML_OP_RMS_NORM, OpRecord, all_tasks, ggml_compute_params
-from ..tensor import (
-    ggml_dup_tensor,
-    ggml_get_op_params_f32,
-    ggml_set_op_params_f32,
-    ggml_tensor,
-    ggml_view_tensor,
-)
+from ..tensor import ggml_dup_tensor, ggml_get_op_params_f32, ggml_set_op_params_f32, ggml_tensor, ggml_view_tensor
 from ..types import GGML_TYPE_F32, ggml_type_name
 from ._rows import row_position
 
@@ -144,12 +138,7 @@ def ggml_compute_forward_rms_norm(params: ggml_compute_params, dst: ggml_tensor)
 
 
 RECORDS = (
-    OpRecord(
-        GGML_OP_NORM,
-        symbol="norm(x)",
-        compute_forward=ggml_compute_forward_norm,
-        n_tasks=all_tasks,
-    ),
+    OpRecord(GGML_OP_NORM, symbol="norm(x)", compute_forward=ggml_compute_forward_norm, n_tasks=all_tasks),
     OpRecord(
         GGML_OP_RMS_NORM,
         symbol="rms_norm(x)",

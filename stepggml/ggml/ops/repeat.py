@@ -100,16 +100,6 @@ def ggml_compute_forward_concat(params: ggml_compute_params, dst: ggml_tensor) -
 
 
 RECORDS = (
-    OpRecord(
-        GGML_OP_REPEAT,
-        symbol="repeat(x)",
-        compute_forward=ggml_compute_forward_repeat,
-        n_tasks=one_task,
-    ),
-    OpRecord(
-        GGML_OP_CONCAT,
-        symbol="concat(x, y)",
-        compute_forward=ggml_compute_forward_concat,
-        n_tasks=all_tasks,
-    ),
+    OpRecord(GGML_OP_REPEAT, symbol="repeat(x)", compute_forward=ggml_compute_forward_repeat, n_tasks=one_task),
+    OpRecord(GGML_OP_CONCAT, symbol="concat(x, y)", compute_forward=ggml_compute_forward_concat, n_tasks=all_tasks),
 )

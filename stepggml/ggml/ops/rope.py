@@ -32,6 +32,7 @@ from ..tensor import (
     ggml_view_tensor,
 )
 from ..types import GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_I32, ggml_type_name, ggml_type_size
+from ._libm import cosf, logf, powf, sinf
 from ._rows import row_position, thread_rows
 
 GGML_ROPE_TYPE_NORMAL = 0
@@ -155,17 +156,12 @@ def ggml_rope_ext_inplace(
 def ggml_rope_yarn_corr_dim(n_dims: int, n_ctx_orig: int, n_rot: float, base: float) -> np.float32:
     """The dimension whose pair turns `n_rot` times over n_ctx_orig positions."""
     turns = np.float32(n_ctx_orig) / (np.float32(n_rot) * np.float32(2) * np.float32(math.pi))
-    log_base = np.log(np.float32(base))
-    with np.errstate(divide="ignore"):
-        return np.float32(n_dims) * np.log(turns) / (np.float32(2) * log_base)
+    log_base = logf(np.float32(base))
+    return np.float32(n_dims) * logf(turns) / (np.float32(2) * log_base)
 
 
 def ggml_rope_yarn_corr_dims(
-    n_dims: int,
-    n_ctx_orig: int,
-    freq_base: float,
-    beta_fast: float,
-    beta_slow: float,
+    n_dims: int, n_ctx_orig: int, freq_base: float, beta_fast: float, beta_slow: float
 ) -> tuple[np.float32, np.float32]:
     """(first, last) dimension of the ramp between original and interpolated angles."""
     start = np.floor(ggml_rope_yarn_corr_dim(n_dims, n_ctx_orig, beta_fast, freq_base))
@@ -201,8 +197,8 @@ def rope_yarn(dst: ggml_tensor, theta_extrap: np.ndarray) -> tuple[np.ndarray, n
         ramp_mix = rope_yarn_ramp(low, high, pair) * ext_factor
         theta = theta_interp * (np.float32(1) - ramp_mix) + theta_extrap * ramp_mix
         # interpolation flattens the scores: scale the magnitudes up
-        mscale = mscale * (np.float32(1) + np.float32(0.1) * np.log(np.float32(1) / freq_scale))
-    return np.cos(theta) * mscale, np.sin(theta) * mscale
+        mscale = mscale * (np.float32(1) + np.float32(0.1) * logf(np.float32(1) / freq_scale))
+    return cosf(theta) * mscale, sinf(theta) * mscale
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -213,7 +209,7 @@ def ggml_rope_cache_init(dst: ggml_tensor, position: int) -> tuple[np.ndarray, n
     """cos and sin, [n_dims/2] each, for one position. Every head of the token shares them."""
     n_dims = ggml_get_op_params_i32(dst, 1)
     freq_base = np.float32(ggml_get_op_params_f32(dst, 5))
-    theta_scale = np.power(freq_base, np.float32(-2.0 / n_dims))
+    theta_scale = powf(freq_base, np.float32(-2.0 / n_dims))
 
     # theta = position, position * theta_scale, (position * theta_scale) * theta_scale, ...
     factors = np.full(n_dims // 2, theta_scale, dtype=np.float32)

@@ -14,13 +14,7 @@ from ..context import ggml_context
 from ..impl import GGML_ASSERT
 from ..layout import ggml_are_same_shape, ggml_is_contiguous, ggml_is_padded_1d, ggml_nrows
 from ..op import GGML_OP_SCALE, OpRecord, ggml_compute_params, one_task
-from ..tensor import (
-    ggml_dup_tensor,
-    ggml_get_op_params_f32,
-    ggml_set_op_params_f32,
-    ggml_tensor,
-    ggml_view_tensor,
-)
+from ..tensor import ggml_dup_tensor, ggml_get_op_params_f32, ggml_set_op_params_f32, ggml_tensor, ggml_view_tensor
 from ..types import GGML_TYPE_F32, ggml_type_name
 from ._rows import row_position, thread_rows
 
@@ -68,11 +62,5 @@ def ggml_compute_forward_scale(params: ggml_compute_params, dst: ggml_tensor) ->
 
 
 RECORDS = (
-    OpRecord(
-        GGML_OP_SCALE,
-        symbol="x*v",
-        compute_forward=ggml_compute_forward_scale,
-        n_tasks=one_task,
-        inplace=True,
-    ),
+    OpRecord(GGML_OP_SCALE, symbol="x*v", compute_forward=ggml_compute_forward_scale, n_tasks=one_task, inplace=True),
 )

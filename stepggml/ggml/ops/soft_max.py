@@ -5,7 +5,7 @@ Mirrors: ggml_soft_max_impl of ggml/src/ggml.c, ggml_compute_forward_soft_max_f3
     w = x * scale + slope * mask          slope is 1, or per head with ALiBi (max_bias > 0)
     y = exp(w - max(w)) / sum(exp(w - max(w)))
 The sum is double. exp is float32: C's SIMD builds use a polynomial good to 1.5 units in the last place, here it is
-numpy's. A row of nothing but -inf gives NaN, as in C.
+rounded once. A row of nothing but -inf gives NaN, as in C.
 
 Leaves out: SOFT_MAX_BACK. [T] adds sinks, and masks whose ne[2] and ne[3] repeat.
 """
@@ -21,14 +21,9 @@ from ..context import ggml_context
 from ..impl import GGML_ASSERT
 from ..layout import ggml_are_same_shape, ggml_is_contiguous, ggml_is_matrix, ggml_nrows
 from ..op import GGML_OP_SOFT_MAX, OpRecord, ggml_compute_params
-from ..tensor import (
-    ggml_dup_tensor,
-    ggml_get_op_params_f32,
-    ggml_set_op_params_f32,
-    ggml_tensor,
-    ggml_view_tensor,
-)
+from ..tensor import ggml_dup_tensor, ggml_get_op_params_f32, ggml_set_op_params_f32, ggml_tensor, ggml_view_tensor
 from ..types import GGML_TYPE_F16, GGML_TYPE_F32, ggml_type_name, ggml_type_size
+from ._libm import expf, powf
 from ._rows import row_position, thread_rows
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -36,12 +31,7 @@ from ._rows import row_position, thread_rows
 
 
 def ggml_soft_max_impl(
-    ctx: ggml_context,
-    a: ggml_tensor,
-    mask: ggml_tensor | None,
-    scale: float,
-    max_bias: float,
-    inplace: bool,
+    ctx: ggml_context, a: ggml_tensor, mask: ggml_tensor | None, scale: float, max_bias: float, inplace: bool
 ) -> ggml_tensor:
     """A SOFT_MAX node of a's shape. op_params: [0] scale, [1] max_bias. Raises GGMLAbort when the mask does not fit."""
     GGML_ASSERT(ggml_is_contiguous(a), "a must be contiguous", got=f"nb {list(a.nb)}")
@@ -78,11 +68,7 @@ def ggml_soft_max_inplace(ctx: ggml_context, a: ggml_tensor) -> ggml_tensor:
 
 
 def ggml_soft_max_ext(
-    ctx: ggml_context,
-    a: ggml_tensor,
-    mask: ggml_tensor | None,
-    scale: float,
-    max_bias: float,
+    ctx: ggml_context, a: ggml_tensor, mask: ggml_tensor | None, scale: float, max_bias: float
 ) -> ggml_tensor:
     """softmax(a * scale + mask * (ALiBi slope)); like a.
 
@@ -100,11 +86,12 @@ def alibi_slope(head: int, n_head: int, max_bias: float) -> np.float32:
     if max_bias <= 0:
         return np.float32(1)
     n_head_log2 = 1 << math.floor(math.log2(n_head))
-    m0 = np.float32(2 ** (-max_bias / n_head_log2))
-    m1 = np.float32(2 ** (-(max_bias / 2) / n_head_log2))
+    two = np.float32(2)
+    m0 = powf(two, np.float32(-max_bias / n_head_log2))
+    m1 = powf(two, np.float32(-(max_bias / 2) / n_head_log2))
     if head < n_head_log2:
-        return np.float32(m0 ** (head + 1))
-    return np.float32(m1 ** (2 * (head - n_head_log2) + 1))
+        return powf(m0, np.float32(head + 1))
+    return powf(m1, np.float32(2 * (head - n_head_log2) + 1))
 
 
 def ggml_compute_forward_soft_max(params: ggml_compute_params, dst: ggml_tensor) -> None:
@@ -136,7 +123,7 @@ def ggml_compute_forward_soft_max(params: ggml_compute_params, dst: ggml_tensor)
 
         # subtracting the largest keeps exp within range and leaves the quotient as it is
         with np.errstate(invalid="ignore"):
-            e = np.exp(w - np.max(w))
+            e = expf(w - np.max(w))
         sum = np.sum(e, dtype=np.float64)
         dst_rows[i03, i02, i01] = e * np.float32(1.0 / sum)
 

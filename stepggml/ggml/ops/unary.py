@@ -39,11 +39,6 @@ from ..quants import rows_from_float, rows_to_float
 from ..tensor import ggml_dup_tensor, ggml_get_unary_op, ggml_set_op_params_i32, ggml_tensor, ggml_view_tensor
 from ..types import GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, ggml_type_name
 from ._rows import row_position, thread_rows
-
-# The tables of _vec.py are reached through this file.
-from ._vec import init_gelu_tables as init_gelu_tables
-from ._vec import ggml_table_gelu_f16 as ggml_table_gelu_f16
-from ._vec import ggml_table_gelu_quick_f16 as ggml_table_gelu_quick_f16
 from ._vec import (
     ggml_vec_abs_f32,
     ggml_vec_elu_f32,

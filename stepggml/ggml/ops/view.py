@@ -68,14 +68,7 @@ def ggml_view_2d(ctx: ggml_context, a: ggml_tensor, ne0: int, ne1: int, nb1: int
 
 
 def ggml_view_3d(
-    ctx: ggml_context,
-    a: ggml_tensor,
-    ne0: int,
-    ne1: int,
-    ne2: int,
-    nb1: int,
-    nb2: int,
-    offset: int,
+    ctx: ggml_context, a: ggml_tensor, ne0: int, ne1: int, ne2: int, nb1: int, nb2: int, offset: int
 ) -> ggml_tensor:
     """ne = [ne0, ne1, ne2], rows nb1 and matrices nb2 bytes apart, from `offset` bytes on."""
     result = ggml_view_impl(ctx, a, 3, (ne0, ne1, ne2), offset)
@@ -86,16 +79,7 @@ def ggml_view_3d(
 
 
 def ggml_view_4d(
-    ctx: ggml_context,
-    a: ggml_tensor,
-    ne0: int,
-    ne1: int,
-    ne2: int,
-    ne3: int,
-    nb1: int,
-    nb2: int,
-    nb3: int,
-    offset: int,
+    ctx: ggml_context, a: ggml_tensor, ne0: int, ne1: int, ne2: int, ne3: int, nb1: int, nb2: int, nb3: int, offset: int
 ) -> ggml_tensor:
     """ne = [ne0, ne1, ne2, ne3] with strides nb1, nb2, nb3 in bytes, from `offset` bytes on."""
     result = ggml_view_impl(ctx, a, 4, (ne0, ne1, ne2, ne3), offset)
@@ -153,14 +137,7 @@ def ggml_reshape_4d(ctx: ggml_context, a: ggml_tensor, ne0: int, ne1: int, ne2: 
 # permute, transpose
 
 
-def ggml_permute(
-    ctx: ggml_context,
-    a: ggml_tensor,
-    axis0: int,
-    axis1: int,
-    axis2: int,
-    axis3: int,
-) -> ggml_tensor:
+def ggml_permute(ctx: ggml_context, a: ggml_tensor, axis0: int, axis1: int, axis2: int, axis3: int) -> ggml_tensor:
     """Axis i of a becomes axis `axis_i` of the result: ggml says where each axis goes, numpy where each comes from.
 
     Raises GGMLAbort unless the four numbers are 0, 1, 2, 3 in some order.
