@@ -1,6 +1,8 @@
-"""Builds the compiled kernels: every .pyx of stepggml/_kernels is cythonised once and its C compiled once per instruction set.
+"""Builds the compiled kernels: every .pyx of stepggml/_kernels is cythonised once and its C compiled once per
+instruction set.
 
-The table of modules, variants and flags is stepggml/_kernels/variants.py; everything else about the package is in pyproject.toml.
+The table of modules, variants and flags is stepggml/_kernels/variants.py; everything else about the package is in
+pyproject.toml.
 """
 
 import copy
@@ -55,7 +57,9 @@ def extension_list() -> list[Extension]:
 
 
 class BuildKernels(build_ext):
-    """build_ext in parallel; each variant has its own folder of object files; a .so in the tree is replaced in one step."""
+    """build_ext in parallel; each variant has its own folder of object files; a .so in the tree is replaced in one
+    step.
+    """
 
     def finalize_options(self) -> None:
         super().finalize_options()
@@ -71,7 +75,9 @@ class BuildKernels(build_ext):
         build_ext.build_extension(worker, ext)
 
     def copy_extensions_to_source(self) -> None:
-        """Copy the built files into the tree: written beside, then renamed, so that a running program never sees half of one."""
+        """Copy the built files into the tree: written beside, then renamed, so that a running program never sees half
+        of one.
+        """
         build_py = self.get_finalized_command("build_py")
         for ext in self.extensions:
             package_dir = build_py.get_package_dir(ext.name.rsplit(".", 1)[0])

@@ -1,4 +1,5 @@
-"""Tensors for tests of the compiled kernels alone: ggml_tensor structs over numpy memory, by the offsets of struct_layout.
+"""Tensors for tests of the compiled kernels alone: ggml_tensor structs over numpy memory, by the offsets of
+struct_layout.
 
 Floor 0 knows nothing of stepggml.ggml, so neither do its tests.
 """
@@ -16,7 +17,8 @@ _T = _kernels.struct_layout()["ggml_tensor"]
 F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q8_1, I32, BF16 = 0, 1, 2, 3, 6, 7, 8, 9, 26, 30
 BLOCK = {Q4_0: 18, Q4_1: 20, Q5_0: 22, Q5_1: 24, Q8_0: 34, Q8_1: 36}
 SIZE = {F32: 4, F16: 2, I32: 4, BF16: 2}
-NAMES = {F32: "f32", F16: "f16", BF16: "bf16", Q4_0: "q4_0", Q4_1: "q4_1", Q5_0: "q5_0", Q5_1: "q5_1", Q8_0: "q8_0", Q8_1: "q8_1"}
+NAMES = {F32: "f32", F16: "f16", BF16: "bf16"}
+NAMES |= {Q4_0: "q4_0", Q4_1: "q4_1", Q5_0: "q5_0", Q5_1: "q5_1", Q8_0: "q8_0", Q8_1: "q8_1"}
 WEIGHT_TYPES = (F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0)
 
 

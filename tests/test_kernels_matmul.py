@@ -1,9 +1,27 @@
-"""MUL_MAT of the compiled kernels against numpy: every weight type, few and many columns, strides, batches, threads, variants."""
+"""MUL_MAT of the compiled kernels against numpy: every weight type, few and many columns, strides, batches, threads,
+variants.
+"""
 
 import numpy as np
 import pytest
 from kernel_tensor import (
-    BF16, F16, F32, NAMES, Q4_1, Q5_1, Q8_0, Q8_1, VARIANTS, WEIGHT_TYPES, Tensor, empty, floats, guards_intact, nmse, run, weights,
+    BF16,
+    F16,
+    F32,
+    NAMES,
+    Q4_1,
+    Q5_1,
+    Q8_0,
+    Q8_1,
+    VARIANTS,
+    WEIGHT_TYPES,
+    Tensor,
+    empty,
+    floats,
+    guards_intact,
+    nmse,
+    run,
+    weights,
 )
 
 from stepggml import _kernels
@@ -12,7 +30,8 @@ rng = np.random.default_rng(5)
 
 
 def rounded(type_id, b):
-    """src1 as the weight type demands it: what the dot products see, and the sums that the minima are multiplied with."""
+    """src1 as the weight type demands it: what the dot products see, and the sums that the minima are multiplied with.
+    """
     b = np.ascontiguousarray(b, np.float32)
     if type_id == F32:
         return b, None
@@ -29,7 +48,9 @@ def rounded(type_id, b):
 
 
 def expected(a, b):
-    """The product in double from the same rounded operands. a: weights tensor, b: float32 of shape (ne13, ne12, ne11, ne10)."""
+    """The product in double from the same rounded operands. a: weights tensor, b: float32 of shape (ne13, ne12, ne11,
+    ne10).
+    """
     w = floats(a).astype(np.float64)
     w = np.repeat(np.repeat(w, b.shape[0] // w.shape[0], 0), b.shape[1] // w.shape[1], 1)
     y, sums = rounded(a.type, b)
@@ -40,7 +61,8 @@ def expected(a, b):
     m = m.reshape(*floats(a).shape[:-1], -1)
     m = np.repeat(np.repeat(m, b.shape[0] // m.shape[0], 0), b.shape[1] // m.shape[1], 1)
     w = w - np.repeat(m, 32, -1)
-    return np.einsum("abik,abjk->abji", w, y.astype(np.float64)) + np.einsum("abik,abjk->abji", m, sums.astype(np.float64))
+    product = np.einsum("abik,abjk->abji", w, y.astype(np.float64))
+    return product + np.einsum("abik,abjk->abji", m, sums.astype(np.float64))
 
 
 def check(a, b_values, b=None, n_threads=1, variant=None, bound=1e-9):
@@ -67,7 +89,8 @@ def test_every_type_with_few_and_many_columns(type_id, variant):
 @pytest.mark.parametrize("K", [1, 7, 33, 70])
 def test_lengths_that_are_no_multiple_of_a_vector(type_id, K):
     for N in (1, 9):
-        check(weights(type_id, rng.standard_normal((1, 1, 4, K))), rng.standard_normal((1, 1, N, K)).astype(np.float32), n_threads=2)
+        b = rng.standard_normal((1, 1, N, K)).astype(np.float32)
+        check(weights(type_id, rng.standard_normal((1, 1, 4, K))), b, n_threads=2)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -1,4 +1,6 @@
-"""Quantizers of the compiled kernels: the bytes that ggml's reference quantizers make of two known inputs, and the way back."""
+"""Quantizers of the compiled kernels: the bytes that ggml's reference quantizers make of two known inputs, and the way
+back.
+"""
 
 import zlib
 
@@ -58,7 +60,8 @@ def test_all_halves_come_back():
 
 def test_rounding_to_half_and_bf16():
     rng = np.random.default_rng(1)
-    x = np.concatenate([rng.integers(0, 2**32, 100_000, dtype=np.uint32).view(np.float32), np.float32([65519, 65520, 2**-25, 3 * 2**-25])])
+    x = rng.integers(0, 2**32, 100_000, dtype=np.uint32).view(np.float32)
+    x = np.concatenate([x, np.float32([65519, 65520, 2**-25, 3 * 2**-25])])
     with np.errstate(over="ignore", invalid="ignore"):
         want = x.astype(np.float16)
     got = quantize(F16, x).view(np.float16)

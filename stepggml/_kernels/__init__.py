@@ -1,11 +1,12 @@
-"""Floor 0: the compiled kernels, the instruction-set variant that fits this machine, and the thread team that runs them.
+"""Floor 0: the compiled kernels, the instruction-set variant that fits this machine, and the thread team that runs
+them.
 
-Each variant (base, avx2, avx512) is a sub-package with the same modules compiled for other instructions. At import the one with
-the highest score is chosen, as ggml's dynamic loader chooses among its CPU libraries: a variant whose code needs a feature that
-the CPU lacks scores 0. The environment variable STEPGGML_KERNELS forces one by name.
+Each variant (base, avx2, avx512) is a sub-package with the same modules compiled for other instructions. At import the
+one with the highest score is chosen, as ggml's dynamic loader chooses among its CPU libraries: a variant whose code
+needs a feature that the CPU lacks scores 0. The environment variable STEPGGML_KERNELS forces one by name.
 
-Kernels are found by name, "ggml_compute_forward_<op>"; an op without a kernel is left to its readable reference in stepggml.ggml.
-This package imports nothing of stepggml above it.
+Kernels are found by name, "ggml_compute_forward_<op>"; an op without a kernel is left to its readable reference in
+stepggml.ggml. This package imports nothing of stepggml above it.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ try:
     from .plan import KERNELS as _VIEW_KERNELS
     from .plan import Plan, Team
 except ImportError as e:
-    raise ImportError(f"stepggml's compiled kernels are missing ({e}); build them with `make build` or `pip install .`") from e
+    raise ImportError(f"stepggml's compiled kernels are missing ({e}): run `make build` or `pip install .`") from e
 
 __all__ = [
-    "ENVIRONMENT", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row", "kernel_address", "kernel_names",
-    "quantize_row", "set_gelu_tables", "struct_layout", "variants",
+    "ENVIRONMENT", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row", "kernel_address",
+    "kernel_names", "quantize_row", "set_gelu_tables", "struct_layout", "variants",
 ]
 
 ENVIRONMENT = "STEPGGML_KERNELS"
@@ -62,7 +63,7 @@ def _choose() -> Variant:
     """The variant that the environment names, or the one with the highest score."""
     found = variants()
     if not found:
-        raise ImportError("stepggml's compiled kernels are missing; build them with `make build` or `pip install .`")
+        raise ImportError("stepggml's compiled kernels are missing: run `make build` or `pip install .`")
     forced = os.environ.get(ENVIRONMENT, "")
     if not forced:
         return found[0]
@@ -109,7 +110,8 @@ def chosen() -> Variant:
 
 
 def kernel_address(name: str, variant: str | None = None) -> int:
-    """Address of the kernel `ggml_compute_forward_<op>` of the variant in use (or another one); 0 when there is none."""
+    """Address of the kernel `ggml_compute_forward_<op>` of the variant in use (or another one); 0 when there is none.
+    """
     return _kernels[_loaded(variant)].get(name, 0)
 
 
@@ -119,7 +121,9 @@ def kernel_names() -> list[str]:
 
 
 def set_gelu_tables(gelu_addr: int, gelu_quick_addr: int) -> None:
-    """Give the kernels the tables of gelu and gelu_quick: uint16[65536] each, half in and half out; the caller keeps them alive."""
+    """Give the kernels the tables of gelu and gelu_quick: uint16[65536] each, half in and half out; the caller keeps
+    them alive.
+    """
     global _gelu_tables
     _gelu_tables = (gelu_addr, gelu_quick_addr)
     for modules in _modules.values():

@@ -1,5 +1,6 @@
 # cython: language_level=3
-"""What mul_mat makes of src1 before the dot products: each column rounded as the weight type demands (ggml's vec_dot partner).
+"""What mul_mat makes of src1 before the dot products: each column rounded as the weight type demands (ggml's vec_dot
+partner).
 
 | weights             | a column becomes                                                                        |
 |---------------------|-----------------------------------------------------------------------------------------|
@@ -9,16 +10,17 @@
 | Q4_1, Q5_1          | Q8_1: the same, and s = d * sum of q for the blocks' minimum                            |
 
 Two layouts, both in the team's scratch memory (ggml packs the same values as blocks into the work buffer):
-* columns: one after the other, for dot products with few columns; codes, scales and sums of a column lie apart, so that codes are
-  read in whole vectors;
-* panels, for many columns: element k of `width` columns side by side, so that one load feeds `width` sums. Codes are turned back
-  to floats d * q; for Q8_1 the sums follow as further elements, to be multiplied with the minima.
+* columns: one after the other, for dot products with few columns; codes, scales and sums of a column lie apart, so that
+  codes are read in whole vectors;
+* panels, for many columns: element k of `width` columns side by side, so that one load feeds `width` sums. Codes are
+  turned back to floats d * q; for Q8_1 the sums follow as further elements, to be multiplied with the minima.
 """
 from libc.stdint cimport int8_t, int64_t, uint16_t
 
 from .blocks cimport code_sum, codes_runtime
 from .ggml cimport (
-    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q4_1, GGML_TYPE_Q5_1, ggml_blck_size, ggml_compute_params, ggml_tensor,
+    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q4_1, GGML_TYPE_Q5_1, ggml_blck_size, ggml_compute_params,
+    ggml_tensor,
 )
 from .simd cimport bf16_to_float, float_to_bf16, float_to_half, floats_to_halfs, half_to_float, halfs_to_floats
 from .team cimport share
@@ -57,7 +59,8 @@ cdef inline q8_column q8_column_at(char *columns, int64_t K, int64_t column) noe
 cdef inline char *column_of(const ggml_tensor *b, int64_t column) noexcept nogil:
     """Column `column` of src1, counted over dimensions 1, 2, 3."""
     cdef int64_t i1 = column % b.ne[1], rest = column // b.ne[1]
-    return (<char *>b.data + i1 * <int64_t>b.nb[1] + rest % b.ne[2] * <int64_t>b.nb[2] + rest // b.ne[2] * <int64_t>b.nb[3])
+    return (<char *>b.data + i1 * <int64_t>b.nb[1] + rest % b.ne[2] * <int64_t>b.nb[2]
+            + rest // b.ne[2] * <int64_t>b.nb[3])
 
 
 cdef inline void round_floats(int weight_type, float *y, int64_t n) noexcept nogil:
@@ -83,8 +86,9 @@ cdef inline void load_floats(const ggml_tensor *b, int64_t column, int64_t k, fl
             y[i] = (<const float *>p)[k + i]
 
 
-# -------------------------------------------------------------------------------------------------------------------- columns
-cdef inline void float_columns(const ggml_compute_params *params, const ggml_tensor *b, int weight_type, float *y) noexcept nogil:
+# -------------------------------------------------------------------------------------------------------------- columns
+cdef inline void float_columns(const ggml_compute_params *params, const ggml_tensor *b, int weight_type,
+                               float *y) noexcept nogil:
     """This thread's share of the rounded columns, K floats each."""
     cdef int64_t K = b.ne[0], pieces = (K + PIECE - 1) // PIECE, first, end, unit, column, k, n
     share(params, b.ne[1] * b.ne[2] * b.ne[3] * pieces, &first, &end)
@@ -106,7 +110,8 @@ cdef inline void q8_block(const float *x, bint minimum, int8_t *q, float *d, flo
         s[0] = d[0] * <float>code_sum(q)
 
 
-cdef inline void q8_columns(const ggml_compute_params *params, const ggml_tensor *b, bint minimum, char *columns) noexcept nogil:
+cdef inline void q8_columns(const ggml_compute_params *params, const ggml_tensor *b, bint minimum,
+                            char *columns) noexcept nogil:
     """This thread's share of the 8-bit columns."""
     cdef int64_t K = b.ne[0], pieces = (K + PIECE - 1) // PIECE, first, end, unit, column, k, n, block
     cdef float x[PIECE]
@@ -123,14 +128,17 @@ cdef inline void q8_columns(const ggml_compute_params *params, const ggml_tensor
                      <float *>y.s + k // 32 + block)
 
 
-# --------------------------------------------------------------------------------------------------------------------- panels
+# --------------------------------------------------------------------------------------------------------------- panels
 cdef inline int64_t panel_depth(int weight_type, int64_t K) noexcept nogil:
     """Elements per column in a panel: K, and one sum per block for types with a minimum."""
     return K + K // 32 if has_minimum(weight_type) else K
 
 
-cdef inline void pack_part(const ggml_tensor *b, int weight_type, int64_t column, int64_t k, int64_t n, float *values, float *sum) noexcept nogil:
-    """n <= 32 elements of a column as the floats that the weights are multiplied with; the sum when the type has a minimum."""
+cdef inline void pack_part(const ggml_tensor *b, int weight_type, int64_t column, int64_t k, int64_t n, float *values,
+                           float *sum) noexcept nogil:
+    """n <= 32 elements of a column as the floats that the weights are multiplied with; the sum when the type has a
+    minimum.
+    """
     cdef int8_t q[32]
     cdef float d
     load_floats(b, column, k, values, n)
@@ -142,7 +150,8 @@ cdef inline void pack_part(const ggml_tensor *b, int weight_type, int64_t column
         round_floats(weight_type, values, n)
 
 
-cdef inline void pack_panel(const ggml_tensor *b, int weight_type, int64_t first_column, int64_t n_columns, int64_t width, int64_t k, float *panel) noexcept nogil:
+cdef inline void pack_panel(const ggml_tensor *b, int weight_type, int64_t first_column, int64_t n_columns,
+                            int64_t width, int64_t k, float *panel) noexcept nogil:
     """32 elements, from k on, of n_columns columns into a panel of `width`; the columns that are not there become 0."""
     cdef int64_t K = b.ne[0], n = min(K - k, <int64_t>32), j, i
     cdef float values[32]

@@ -1,21 +1,22 @@
 """Kernels around attention: SOFT_MAX with mask and ALiBi, ROPE in its two layouts with YaRN (C: ops.cpp, vec.cpp).
 
-Not compiled with SUM_FLAGS, because of exp; sums and maxima keep their partial results in the lanes of one vector by hand.
+Not compiled with SUM_FLAGS, because of exp; sums and maxima keep their partial results in the lanes of one vector by
+hand.
 """
 from libc.math cimport INFINITY, ceilf, cosf, floor, floorf, log2, logf, powf, sinf
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
 from .exponential cimport exponential
 from .ggml cimport (
-    ASSERTION, DONE, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_I32, UNSUPPORTED, ggml_compute_params, ggml_is_contiguous, ggml_nrows,
-    ggml_tensor, ggml_type_size, param_f32, row_at, same_shape,
+    ASSERTION, DONE, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_I32, UNSUPPORTED, ggml_compute_params, ggml_is_contiguous,
+    ggml_nrows, ggml_tensor, ggml_type_size, param_f32, row_at, same_shape,
 )
 from .simd cimport V_LANES, float_to_half, half_to_float, v_load, v_max, v_set1, v_store, v_sum, vfloat
 from .strips cimport STRIP, strip_in
 from .team cimport share
 
 
-# ------------------------------------------------------------------------------------------------------------------- SOFT_MAX
+# ------------------------------------------------------------------------------------------------------------- SOFT_MAX
 cdef float alibi_slope(float max_bias, int64_t n_head, int64_t h) noexcept nogil:
     """How strongly head h prefers near tokens: a geometric series over the heads; 1 without ALiBi."""
     if max_bias <= 0:
@@ -26,18 +27,19 @@ cdef float alibi_slope(float max_bias, int64_t n_head, int64_t h) noexcept nogil
     return powf(powf(2, -(max_bias / 2) / n_head_log2), 2 * (h - n_head_log2) + 1)
 
 
-cdef void scores(const float *x, float scale, const char *mask, int mask_type, float slope, float *z, int64_t n) noexcept nogil:
+cdef void scores(const float *x, float scale, const char *mask, int mask_type, float slope, float *z,
+                 int64_t n) noexcept nogil:
     """z = x * scale + slope * mask."""
     cdef float buffer[STRIP]
     cdef const float *m
-    cdef int64_t i0 = 0, i, count
+    cdef int64_t i0 = 0, i, count, size = ggml_type_size(mask_type)
     if mask == NULL:
         for i in range(n):
             z[i] = x[i] * scale
         return
     while i0 < n:
         count = min(<int64_t>STRIP, n - i0)
-        m = strip_in(mask_type, mask + i0 * <int64_t>ggml_type_size(mask_type), ggml_type_size(mask_type), buffer, count)
+        m = strip_in(mask_type, mask + i0 * size, size, buffer, count)
         for i in range(count):
             z[i0 + i] = x[i0 + i] * scale + slope * m[i]
         i0 += count
@@ -110,7 +112,7 @@ cdef int ggml_compute_forward_soft_max(const ggml_compute_params *params, ggml_t
     return DONE
 
 
-# ----------------------------------------------------------------------------------------------------------------------- ROPE
+# ----------------------------------------------------------------------------------------------------------------- ROPE
 cdef struct rope_t:
     int n_dims
     bint neox
@@ -177,7 +179,8 @@ cdef void rotate_floats(const rope_t *rope, const float *cache, const float *x, 
         y[i] = x[i]
 
 
-cdef void rotate_halfs(const rope_t *rope, const float *cache, const uint16_t *x, uint16_t *y, int64_t ne0) noexcept nogil:
+cdef void rotate_halfs(const rope_t *rope, const float *cache, const uint16_t *x, uint16_t *y,
+                       int64_t ne0) noexcept nogil:
     cdef int64_t i, step = 1 if rope.neox else 2, other = rope.n_dims // 2 if rope.neox else 1
     cdef float x0, x1
     for i in range(rope.n_dims // 2):
@@ -206,7 +209,9 @@ cdef bint rope_fits(const ggml_tensor *dst) noexcept nogil:
 
 
 cdef int ggml_compute_forward_rope(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:
-    """Turn each pair of channels by position * frequency. The angles of a position serve all heads of a token (work buffer)."""
+    """Turn each pair of channels by position * frequency. The angles of a position serve all heads of a token (work
+    buffer).
+    """
     cdef const ggml_tensor *a = dst.src[0]
     cdef rope_t rope
     cdef int64_t first, end, row, i2, token = -1, ne0 = dst.ne[0]

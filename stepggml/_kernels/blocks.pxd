@@ -1,16 +1,18 @@
 # cython: language_level=3
-"""Blocks of the legacy quantized types to floats and back (C: quantize_row_*_ref and dequantize_row_* of ggml-quants.c).
+"""Blocks of the legacy quantized types to floats and back (C: quantize_row_*_ref and dequantize_row_* of
+ggml-quants.c).
 
 The quantizers must round once per operation to give ggml's bytes: modules that use them are compiled with EXACT_FLAGS.
-Two of them exist twice: `_ref` is for weights; the runtime form, for activations, takes 127/amax and rounds ties to even.
+Two of them exist twice: `_ref` is for weights; the runtime form, for activations, takes 127/amax and rounds ties to
+even.
 """
 from libc.math cimport fabsf, roundf
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from .ggml cimport (
-    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q8_0,
-    GGML_TYPE_Q8_1, QK, block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0, block_q8_1,
+    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1,
+    GGML_TYPE_Q8_0, GGML_TYPE_Q8_1, QK, block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0, block_q8_1,
 )
 from .simd cimport (
     bf16s_to_floats, bits_of_float, float_from_bits, float_to_half, floats_to_bf16s, floats_to_halfs, half_to_float,
@@ -18,7 +20,7 @@ from .simd cimport (
 )
 
 
-# ------------------------------------------------------------------------------------------------------------------ to floats
+# ------------------------------------------------------------------------------------------------------------ to floats
 cdef inline void dequantize_q4_0(const block_q4_0 *x, float *y, int64_t nb) noexcept nogil:
     cdef int64_t i
     cdef int j
@@ -125,7 +127,7 @@ cdef inline bint row_to_floats(int type, const void *x, float *y, int64_t n) noe
     return True
 
 
-# ---------------------------------------------------------------------------------------------------------------- from floats
+# ---------------------------------------------------------------------------------------------------------- from floats
 cdef inline float largest(const float *x) noexcept nogil:
     """The value of largest magnitude in a block, with its sign; the first wins."""
     cdef float best = 0, value = 0
@@ -233,7 +235,8 @@ cdef inline void quantize_q5_1(const float *x, block_q5_1 *y, int64_t nb) noexce
 
 
 cdef inline float codes_ref(const float *x, int8_t *q) noexcept nogil:
-    """8-bit codes of a block the way weights are rounded: x / (amax / 127), halves away from zero. Returns the scale."""
+    """8-bit codes of a block the way weights are rounded: x / (amax / 127), halves away from zero. Returns the scale.
+    """
     cdef float d = magnitude(x) / 127
     cdef float inverse = 1.0 / d if d != 0 else 0.0
     cdef int j

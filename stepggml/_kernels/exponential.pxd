@@ -1,8 +1,8 @@
 # cython: language_level=3
 """exp and its kin for one float, without branches, so that gcc turns a loop over them into vector code.
 
-exp(x) = 2^n * exp(r) with n = round(x / ln 2) and |r| <= ln 2 / 2, where a polynomial of degree 6 is good to 1e-7 (relative).
-Not for modules with SUM_FLAGS: reassociation folds the two-step range reduction away.
+exp(x) = 2^n * exp(r) with n = round(x / ln 2) and |r| <= ln 2 / 2, where a polynomial of degree 6 is good to 1e-7
+(relative). Not for modules with SUM_FLAGS: reassociation folds the two-step range reduction away.
 """
 from libc.stdint cimport int32_t
 
@@ -43,5 +43,7 @@ cdef inline float hyperbolic_tangent(float x) noexcept nogil:
     """1 - 2 / (e^2x + 1); near 0, where that cancels, the first terms of the series."""
     cdef float far = <float>1.0 - <float>2.0 / (exponential(x + x) + <float>1.0)
     cdef float s = x * x
-    cdef float near = x + x * s * (<float>-0.33333333 + s * (<float>0.13333333 + s * (<float>-0.053968254 + s * <float>0.021869489)))
+    cdef float near = <float>-0.053968254 + s * <float>0.021869489
+    near = <float>-0.33333333 + s * (<float>0.13333333 + s * near)
+    near = x + x * s * near
     return near if s < <float>0.0625 else far

@@ -1,4 +1,5 @@
-"""Which instruction-set extensions this CPU has and its operating system keeps registers for (x86: CPUID and XGETBV)."""
+"""Which instruction-set extensions this CPU has and its operating system keeps registers for (x86: CPUID and XGETBV).
+"""
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef extern from * nogil:

@@ -1,8 +1,8 @@
 # cython: language_level=3
 """ggml's structs and type numbers as the kernels see them (C: ggml.h, ggml-impl.h, ggml-common.h), field by field.
 
-The Python twins of these structs are the ctypes classes of stepggml.ggml; a test compares every offset (plan.struct_layout).
-Only declarations and two-line accessors are here; left out: everything that allocates or builds.
+The Python twins of these structs are the ctypes classes of stepggml.ggml; a test compares every offset
+(plan.struct_layout). Only declarations and two-line accessors are here; left out: everything that allocates or builds.
 """
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
 
@@ -83,7 +83,7 @@ cdef struct ggml_cgraph:
     ggml_hash_set visited_hash_set
     int32_t order
 
-# ------------------------------------------------------------------------------------------------ blocks of quantized types
+# -------------------------------------------------------------------------------------------- blocks of quantized types
 cdef enum:
     QK = 32  # elements in a block of every type below
 
@@ -116,7 +116,7 @@ cdef struct block_q8_1:  # x = d * q; s = d * sum of q
     ggml_half s
     int8_t qs[32]
 
-# ------------------------------------------------------------------------------------------------------- one kernel's surroundings
+# -------------------------------------------------------------------------------------------- one kernel's surroundings
 cdef struct barrier_state:  # arrived and passed lie in cache lines of their own
     int32_t arrived
     char pad0[60]

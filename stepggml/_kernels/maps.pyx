@@ -1,7 +1,8 @@
-"""Kernels that treat each element by itself: ADD SUB MUL DIV with repetition of src1, SCALE, DIAG_MASK_INF (C: ops.cpp).
+"""Kernels that treat each element by itself: ADD SUB MUL DIV with repetition of src1, SCALE, DIAG_MASK_INF (C:
+ops.cpp).
 
-A row is done in strips of dense floats (strips.pxd); the arithmetic is one plain loop per operation, which gcc vectorises.
-Results may go where src0 lies: an element is read before it is written.
+A row is done in strips of dense floats (strips.pxd); the arithmetic is one plain loop per operation, which gcc
+vectorises. Results may go where src0 lies: an element is read before it is written.
 """
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t
@@ -40,7 +41,8 @@ cdef void div_strip(float *z, const float *x, const float *y, int64_t n) noexcep
         z[i] = x[i] / y[i]
 
 
-cdef void binary_row(binary_t op, const ggml_tensor *a, const ggml_tensor *b, const ggml_tensor *dst, char *x, char *y, char *z) noexcept nogil:
+cdef void binary_row(binary_t op, const ggml_tensor *a, const ggml_tensor *b, const ggml_tensor *dst, char *x, char *y,
+                     char *z) noexcept nogil:
     """One row: src1's ne0 elements are used again and again; a single one fills a strip first."""
     cdef float x_buffer[STRIP]
     cdef float y_buffer[STRIP]

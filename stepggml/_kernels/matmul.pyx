@@ -1,22 +1,25 @@
 """The MUL_MAT kernel: dst[i, j] = sum over k of src0[k, i] * src1[k, j] for every matrix of a batch (C: ggml-cpu.c).
 
-Few columns (generating token by token): each weight row is read once and multiplied with each column (dots.pxd); the memory sets
-the pace. Many columns (a prompt): strips of weight rows times panels of columns (tile.pxd); the multipliers set the pace.
-Either way src1 is first converted by all threads together (activations.pxd), then each thread takes a contiguous part of the weight
-rows. A sum is always built in the same order, so the number of threads does not change a bit of the result.
+Few columns (generating token by token): each weight row is read once and multiplied with each column (dots.pxd); the
+memory sets the pace. Many columns (a prompt): strips of weight rows times panels of columns (tile.pxd); the multipliers
+set the pace. Either way src1 is first converted by all threads together (activations.pxd), then each thread takes a
+contiguous part of the weight rows. A sum is always built in the same order, so the number of threads does not change a
+bit of the result.
 """
 from libc.stdint cimport int64_t, uint16_t
 
 from .activations cimport (
-    column_of, float_columns, has_minimum, pack_panel, panel_depth, q8_column, q8_column_at, q8_column_bytes, q8_columns,
+    column_of, float_columns, has_minimum, pack_panel, panel_depth, q8_column, q8_column_at, q8_column_bytes,
+    q8_columns,
 )
 from .dots cimport dot_bf16, dot_f16, dot_f32, dot_q4_0, dot_q4_1, dot_q5_0, dot_q5_1, dot_q8_0
 from .ggml cimport (
-    ASSERTION, DONE, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1,
-    GGML_TYPE_Q8_0, UNSUPPORTED, block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0, ggml_blck_size, ggml_compute_params,
-    ggml_tensor, ggml_type_size,
+    ASSERTION, DONE, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,
+    GGML_TYPE_Q5_1, GGML_TYPE_Q8_0, UNSUPPORTED, block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0,
+    ggml_blck_size, ggml_compute_params, ggml_tensor, ggml_type_size,
 )
 from .simd cimport V_LANES
+from .strips cimport is_float_type
 from .team cimport ggml_barrier, share, team_scratch
 from .tile cimport DEPTH, PANEL_VECTORS, STRIP_ROWS, any_tile, fill_strip, store_tile
 
@@ -27,17 +30,20 @@ cdef enum:
 
 
 cdef inline char *matrix_of(const ggml_tensor *a, const ggml_tensor *b, int64_t matrix) noexcept nogil:
-    """src0's matrix for matrix number `matrix` of src1: one serves ne12 / ne02 of them (heads that share their keys)."""
+    """src0's matrix for matrix number `matrix` of src1: one serves ne12 / ne02 of them (heads that share their keys).
+    """
     cdef int64_t i2 = matrix % b.ne[2], i3 = matrix // b.ne[2]
-    return (<char *>a.data + i2 // (b.ne[2] // a.ne[2]) * <int64_t>a.nb[2] + i3 // (b.ne[3] // a.ne[3]) * <int64_t>a.nb[3])
+    return (<char *>a.data + i2 // (b.ne[2] // a.ne[2]) * <int64_t>a.nb[2]
+            + i3 // (b.ne[3] // a.ne[3]) * <int64_t>a.nb[3])
 
 
 cdef inline char *result_of(const ggml_tensor *dst, int64_t matrix) noexcept nogil:
     return <char *>dst.data + matrix % dst.ne[2] * <int64_t>dst.nb[2] + matrix // dst.ne[2] * <int64_t>dst.nb[3]
 
 
-# ---------------------------------------------------------------------------------------------------------------- few columns
-cdef void float_rows(const ggml_tensor *a, const char *row, const char *y, int64_t y_step, int64_t n_columns, char *out, int64_t nb1, int64_t n_rows) noexcept nogil:
+# ---------------------------------------------------------------------------------------------------------- few columns
+cdef void float_rows(const ggml_tensor *a, const char *row, const char *y, int64_t y_step, int64_t n_columns, char *out,
+                     int64_t nb1, int64_t n_rows) noexcept nogil:
     """n_rows rows of F32, F16 or BF16 weights times n_columns columns of floats."""
     cdef int64_t r, j, K = a.ne[0]
     cdef const float *column
@@ -67,12 +73,15 @@ cdef inline float quantized_dot(int type, const char *row, q8_column y, int64_t 
     return dot_q8_0(<const block_q8_0 *>row, y, K)
 
 
-cdef void quantized_rows(const ggml_tensor *a, const char *row, char *columns, int64_t first_column, int64_t n_columns, char *out, int64_t nb1, int64_t n_rows) noexcept nogil:
+cdef void quantized_rows(const ggml_tensor *a, const char *row, char *columns, int64_t first_column, int64_t n_columns,
+                         char *out, int64_t nb1, int64_t n_rows) noexcept nogil:
     """n_rows rows of quantized weights times n_columns columns of 8-bit codes."""
     cdef int64_t r, j
+    cdef q8_column y
     for r in range(n_rows):
         for j in range(n_columns):
-            (<float *>(out + j * nb1))[r] = quantized_dot(a.type, row, q8_column_at(columns, a.ne[0], first_column + j), a.ne[0])
+            y = q8_column_at(columns, a.ne[0], first_column + j)
+            (<float *>(out + j * nb1))[r] = quantized_dot(a.type, row, y, a.ne[0])
         row += a.nb[1]
 
 
@@ -112,7 +121,7 @@ cdef int few_columns(const ggml_compute_params *params, ggml_tensor *dst) noexce
     return DONE
 
 
-# --------------------------------------------------------------------------------------------------------------- many columns
+# --------------------------------------------------------------------------------------------------------- many columns
 cdef struct batch_t:  # what is packed at a time: some columns of some matrices
     int64_t first_matrix
     int64_t n_matrices
@@ -128,7 +137,8 @@ cdef inline int64_t panel_width(const batch_t *batch, int64_t column) noexcept n
     return min(<int64_t>(PANEL_VECTORS * V_LANES), batch.padded - column)
 
 
-cdef void pack(const ggml_compute_params *params, const batch_t *batch, const ggml_tensor *a, const ggml_tensor *b) noexcept nogil:
+cdef void pack(const ggml_compute_params *params, const batch_t *batch, const ggml_tensor *a,
+               const ggml_tensor *b) noexcept nogil:
     """This thread's share of the panels, 32 elements of one panel at a time."""
     cdef int64_t panels = (batch.padded + PANEL_VECTORS * V_LANES - 1) // (PANEL_VECTORS * V_LANES)
     cdef int64_t parts = (b.ne[0] + 31) // 32
@@ -143,7 +153,8 @@ cdef void pack(const ggml_compute_params *params, const batch_t *batch, const gg
                    batch.panels + (matrix * batch.padded + column) * batch.depth)
 
 
-cdef void strip_times_panels(const batch_t *batch, const ggml_tensor *a, const char *rows, int64_t n_rows, int64_t k, int64_t depth, const float *panels, char *out, int64_t nb1) noexcept nogil:
+cdef void strip_times_panels(const batch_t *batch, const ggml_tensor *a, const char *rows, int64_t n_rows, int64_t k,
+                             int64_t depth, const float *panels, char *out, int64_t nb1) noexcept nogil:
     """Six rows (or the last few), elements k .. k + depth, times all columns of the batch."""
     cdef float strip[STRIP_ROWS * DEPTH]
     cdef float tile[STRIP_ROWS * PANEL_VECTORS * V_LANES]
@@ -176,7 +187,8 @@ cdef void multiply(const ggml_compute_params *params, const batch_t *batch, ggml
             strip_times_panels(
                 batch, a, matrix_of(a, b, batch.first_matrix + matrix) + row * <int64_t>a.nb[1],
                 min(<int64_t>STRIP_ROWS, a.ne[1] - row), k, depth, batch.panels + matrix * batch.padded * batch.depth,
-                result_of(dst, batch.first_matrix + matrix) + row * 4 + batch.first_column * <int64_t>dst.nb[1], dst.nb[1])
+                result_of(dst, batch.first_matrix + matrix) + row * 4 + batch.first_column * <int64_t>dst.nb[1],
+                dst.nb[1])
         k += depth
 
 
@@ -213,11 +225,13 @@ cdef bint is_known(const ggml_tensor *dst) noexcept nogil:
     cdef const ggml_tensor *a = dst.src[0]
     cdef const ggml_tensor *b = dst.src[1]
     cdef int type = a.type
-    if not (type == GGML_TYPE_F32 or type == GGML_TYPE_F16 or type == GGML_TYPE_BF16 or GGML_TYPE_Q4_0 <= type <= GGML_TYPE_Q8_0):
+    if not is_float_type(type) and not GGML_TYPE_Q4_0 <= type <= GGML_TYPE_Q8_0:
         return False
     if b.type != GGML_TYPE_F32 and not (b.type == GGML_TYPE_F16 and type == GGML_TYPE_F16):
         return False
-    if a.nb[0] != ggml_type_size(type) or b.nb[0] != ggml_type_size(b.type) or dst.type != GGML_TYPE_F32 or dst.nb[0] != 4:
+    if a.nb[0] != ggml_type_size(type) or b.nb[0] != ggml_type_size(b.type):
+        return False
+    if dst.type != GGML_TYPE_F32 or dst.nb[0] != 4:
         return False
     if a.ne[0] != b.ne[0] or a.ne[0] % ggml_blck_size(type) != 0 or a.ne[2] == 0 or a.ne[3] == 0:
         return False

@@ -1,8 +1,9 @@
 """Runs the nodes of a graph on a team of threads (C: the threadpool and graph compute of ggml-cpu.c).
 
-A Plan is a flat array of kernel and tensor pointers. One call from Python runs all of it without the interpreter lock: every
-thread of the Team walks the same array, each does its share of a node, and a spin barrier separates the nodes. Neighbouring nodes
-too small to be worth a barrier run on the calling thread alone. Between graphs the threads are parked.
+A Plan is a flat array of kernel and tensor pointers. One call from Python runs all of it without the interpreter lock:
+every thread of the Team walks the same array, each does its share of a node, and a spin barrier separates the nodes.
+Neighbouring nodes too small to be worth a barrier run on the calling thread alone. Between graphs the threads are
+parked.
 
 Left out on purpose: a work queue. Rows are split statically, so each thread reads one contiguous stream of weights.
 """
@@ -12,7 +13,9 @@ import threading
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free
 
-from .ggml cimport DONE, ggml_blck_size, ggml_compute_params, ggml_nelements, ggml_tensor, ggml_threadpool, ggml_type_size, kernel_t
+from .ggml cimport (
+    DONE, ggml_blck_size, ggml_compute_params, ggml_nelements, ggml_tensor, ggml_threadpool, ggml_type_size, kernel_t,
+)
 from .team cimport atomic_add, atomic_load, atomic_store, barrier_wait, pause, sched_yield
 
 cdef extern from "Python.h":
@@ -133,8 +136,8 @@ cdef void run_step(team_t *team, const job_t *job, int32_t ith, int64_t i) noexc
 cdef int walk(team_t *team, int32_t ith, int64_t *position, bint resumed) noexcept nogil:
     """One thread's way through the nodes from *position on.
 
-    The calling thread (ith 0) returns POLL_SIGNALS now and then, after its share of a node and before the barrier; it goes on
-    with resumed = True. All other returns are FINISHED, with every thread of the team at the same node.
+    The calling thread (ith 0) returns POLL_SIGNALS now and then, after its share of a node and before the barrier; it
+    goes on with resumed = True. All other returns are FINISHED, with every thread of the team at the same node.
     """
     cdef const job_t *job = &team.job
     cdef int64_t i = position[0]
@@ -227,7 +230,8 @@ cdef class Team:
         pthread_cond_init(&self.team.wake, NULL)
         self.pid = os.getpid()
         for ith in range(1, self.n_threads):
-            thread = threading.Thread(target=_worker, args=(<size_t>self.team, ith), name=f"stepggml-{ith}", daemon=True)
+            arguments = (<size_t>self.team, ith)
+            thread = threading.Thread(target=_worker, args=arguments, name=f"stepggml-{ith}", daemon=True)
             atomic_add(&self.team.n_alive, 1)
             try:
                 thread.start()
@@ -290,9 +294,9 @@ cdef int64_t tensor_bytes(const ggml_tensor *t) noexcept nogil:
 cdef class Plan:
     """The nodes of one graph, ready to run: a list of (kernel address, tensor address, n_tasks).
 
-    Kernel address 0 means that Python must run the node. The tensors must stay where they are while the plan lives; their fields
-    may change between runs. Views (a kernel of plan.KERNELS) are passed over. A node that touches less than small_bytes is
-    given to one thread.
+    Kernel address 0 means that Python must run the node. The tensors must stay where they are while the plan lives;
+    their fields may change between runs. Views (a kernel of plan.KERNELS) are passed over. A node that touches less
+    than small_bytes is given to one thread.
     """
     cdef step_t *steps
     cdef readonly int64_t n_nodes
@@ -343,8 +347,9 @@ cdef class Plan:
             size_t abort_flag_addr=0) -> tuple[int, int]:
         """Run the nodes from `first` on; return (index of the node to go on with, status).
 
-        Status 0: all done. 1: node `index` needs Python. 2: an assertion failed in node `index`. 3: aborted before node `index`,
-        because the int32 at abort_flag_addr became nonzero. A pending Ctrl-C raises KeyboardInterrupt, with all threads at rest.
+        Status 0: all done. 1: node `index` needs Python. 2: an assertion failed in node `index`. 3: aborted before node
+        `index`, because the int32 at abort_flag_addr became nonzero. A pending Ctrl-C raises KeyboardInterrupt, with
+        all threads at rest.
         """
         if not 0 <= first <= self.n_nodes:
             raise IndexError(f"node {first} of a plan of {self.n_nodes}")

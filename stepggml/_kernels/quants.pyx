@@ -1,4 +1,6 @@
-"""Rows of floats to any type and back, for Python: the quantizers of blocks.pxd by address (C: from_float_ref, to_float)."""
+"""Rows of floats to any type and back, for Python: the quantizers of blocks.pxd by address (C: from_float_ref,
+to_float).
+"""
 from libc.stdint cimport int64_t
 
 from .blocks cimport floats_to_row, row_to_floats

@@ -6,7 +6,8 @@ from libc.math cimport INFINITY, sqrtf
 from libc.stdint cimport int32_t, int64_t
 
 from .ggml cimport (
-    DONE, GGML_TYPE_F32, GGML_TYPE_I32, UNSUPPORTED, ggml_compute_params, ggml_nrows, ggml_tensor, param_f32, row_at, same_shape,
+    DONE, GGML_TYPE_F32, GGML_TYPE_I32, UNSUPPORTED, ggml_compute_params, ggml_nrows, ggml_tensor, param_f32, row_at,
+    same_shape,
 )
 from .team cimport share
 

@@ -1,24 +1,28 @@
 """Kernels that move elements: GET_ROWS, DUP, CPY, CONT, REPEAT, CONCAT (C: ops.cpp).
 
-Copies between different shapes pair the elements up in row-major order. That order is walked in runs: stretches in which source
-and destination both stay in one row, so that each stretch is one loop over two strides.
+Copies between different shapes pair the elements up in row-major order. That order is walked in runs: stretches in
+which source and destination both stay in one row, so that each stretch is one loop over two strides.
 """
 from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.string cimport memcpy
 
 from .blocks cimport floats_to_row, row_to_floats
 from .ggml cimport (
-    ASSERTION, DONE, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_I32, UNSUPPORTED, ggml_blck_size, ggml_compute_params,
-    ggml_is_contiguous, ggml_nelements, ggml_nrows, ggml_tensor, ggml_type_size, row_at, same_shape,
+    ASSERTION, DONE, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_I32, UNSUPPORTED, ggml_blck_size,
+    ggml_compute_params, ggml_is_contiguous, ggml_nelements, ggml_nrows, ggml_tensor, ggml_type_size, row_at,
+    same_shape,
 )
-from .simd cimport bf16_to_float, bf16s_to_floats, float_to_bf16, float_to_half, floats_to_bf16s, floats_to_halfs, half_to_float, halfs_to_floats
+from .simd cimport (
+    bf16_to_float, bf16s_to_floats, float_to_bf16, float_to_half, floats_to_bf16s, floats_to_halfs, half_to_float,
+    halfs_to_floats,
+)
 from .team cimport ggml_barrier, share
 
 cdef enum:
     CHUNK = 512  # floats converted at a time, a whole number of blocks
 
 
-# ------------------------------------------------------------------------------------------------------------------- GET_ROWS
+# ------------------------------------------------------------------------------------------------------------- GET_ROWS
 cdef int ggml_compute_forward_get_rows(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:
     """dst row j is row b[j] of a, as floats (I32 stays I32). Every index is looked at before a row is written."""
     cdef const ggml_tensor *a = dst.src[0]
@@ -29,7 +33,7 @@ cdef int ggml_compute_forward_get_rows(const ggml_compute_params *params, ggml_t
     cdef char *source
     if b.type != GGML_TYPE_I32 or a.nb[0] != ggml_type_size(a.type) or dst.nb[0] != 4 or ggml_type_size(a.type) == 0:
         return UNSUPPORTED
-    if (a.type == GGML_TYPE_I32) != (dst.type == GGML_TYPE_I32) or (dst.type != GGML_TYPE_F32 and dst.type != GGML_TYPE_I32):
+    if dst.type != (GGML_TYPE_I32 if a.type == GGML_TYPE_I32 else GGML_TYPE_F32):
         return UNSUPPORTED
     if not has_floats(a.type) and a.type != GGML_TYPE_I32:
         return UNSUPPORTED
@@ -61,7 +65,7 @@ cdef inline bint has_floats(int type) noexcept nogil:
     return type == GGML_TYPE_F32 or type == GGML_TYPE_F16 or type == GGML_TYPE_BF16 or ggml_blck_size(type) == 32
 
 
-# -------------------------------------------------------------------------------------------------------------- DUP, CPY, CONT
+# ------------------------------------------------------------------------------------------------------- DUP, CPY, CONT
 cdef struct walk_t:  # a place in a tensor, met in row-major order
     const ggml_tensor *t
     int64_t i0
@@ -118,7 +122,8 @@ cdef void move_elements(size_t size, const char *x, int64_t x_step, char *y, int
             memcpy(y + i * y_step, x + i * x_step, size)
 
 
-cdef void convert_elements(int x_type, const char *x, int64_t x_step, int y_type, char *y, int64_t y_step, int64_t n) noexcept nogil:
+cdef void convert_elements(int x_type, const char *x, int64_t x_step, int y_type, char *y, int64_t y_step,
+                           int64_t n) noexcept nogil:
     """n elements from one float type and stride to another."""
     cdef int64_t i
     cdef bint dense = x_step == <int64_t>ggml_type_size(x_type) and y_step == <int64_t>ggml_type_size(y_type)
@@ -164,8 +169,10 @@ cdef void copy_range(const ggml_tensor *a, ggml_tensor *dst, int64_t first, int6
         walk_on(&y, n)
 
 
-cdef void copy_tile(const ggml_tensor *a, const ggml_tensor *dst, char *x, char *y, int64_t n0, int64_t n1) noexcept nogil:
-    """n0 x n1 elements of one matrix whose columns are dense in `a` and whose rows are dense in dst: a small transpose."""
+cdef void copy_tile(const ggml_tensor *a, const ggml_tensor *dst, char *x, char *y, int64_t n0,
+                    int64_t n1) noexcept nogil:
+    """n0 x n1 elements of one matrix whose columns are dense in `a` and whose rows are dense in dst: a small transpose.
+    """
     cdef int64_t i0, i1
     cdef int64_t x_step = a.nb[0], y_step = dst.nb[1]
     if a.type == dst.type and ggml_type_size(a.type) == 4:
@@ -183,11 +190,13 @@ cdef void copy_tile(const ggml_tensor *a, const ggml_tensor *dst, char *x, char 
 
 
 cdef bint is_transpose(const ggml_tensor *a, const ggml_tensor *dst) noexcept nogil:
-    """Rows of dst that gather one column each of `a`: worth doing tile by tile, so that no cache line is fetched twice."""
+    """Rows of dst that gather one column each of `a`: worth doing tile by tile, so that no cache line is fetched twice.
+    """
     cdef size_t size = ggml_type_size(a.type)
     cdef bint same = a.type == dst.type and (size == 4 or size == 2)
     cdef bint to_half = a.type == GGML_TYPE_F32 and dst.type == GGML_TYPE_F16
-    return same_shape(a, dst) and (same or to_half) and a.nb[1] == size and a.nb[0] > size and dst.nb[0] == ggml_type_size(dst.type)
+    return (same_shape(a, dst) and (same or to_half) and a.nb[1] == size and a.nb[0] > size
+            and dst.nb[0] == ggml_type_size(dst.type))
 
 
 cdef void copy_transposed(const ggml_compute_params *params, const ggml_tensor *a, ggml_tensor *dst) noexcept nogil:
@@ -259,7 +268,9 @@ cdef inline void copy_into(const ggml_tensor *a, int64_t first, ggml_tensor *flo
 
 
 cdef int ggml_compute_forward_dup(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:
-    """dst's elements in row-major order are those of src0, converted to dst's type; each thread takes one stretch of them."""
+    """dst's elements in row-major order are those of src0, converted to dst's type; each thread takes one stretch of
+    them.
+    """
     cdef const ggml_tensor *a = dst.src[0]
     cdef int64_t n = ggml_nelements(dst), first, end, step
     cdef size_t size = ggml_type_size(a.type)
@@ -288,7 +299,7 @@ cdef int ggml_compute_forward_dup(const ggml_compute_params *params, ggml_tensor
     return DONE
 
 
-# ------------------------------------------------------------------------------------------------------------- REPEAT, CONCAT
+# ------------------------------------------------------------------------------------------------------- REPEAT, CONCAT
 cdef int ggml_compute_forward_repeat(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:
     """dst is src0 laid side by side in every dimension."""
     cdef const ggml_tensor *a = dst.src[0]

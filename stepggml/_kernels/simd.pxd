@@ -1,8 +1,8 @@
 # cython: language_level=3
 """One vector of floats, as wide as the variant's registers, and the few conversions that gcc does not find by itself.
 
-`vfloat` is gcc's vector type: Cython takes it for a float, so a + b * c reads like scalar code and compiles to one fused
-instruction per vector. V_LANES is 16 (AVX-512), 8 (AVX2) or 4 (base). All loads and stores may be unaligned.
+`vfloat` is gcc's vector type: Cython takes it for a float, so a + b * c reads like scalar code and compiles to one
+fused instruction per vector. V_LANES is 16 (AVX-512), 8 (AVX2) or 4 (base). All loads and stores may be unaligned.
 
 The int8 vectors are 32 bytes, one block of the quantized types: `dot_u8s8` adds products in groups of four neighbours.
 """
@@ -48,7 +48,7 @@ cdef extern from * nogil:
     #endif
     }
 
-    /* Round to nearest, ties to even: in the bits for normal halves, by adding 0.5 (whose last bit is a half's) for denormals. */
+    /* Round to nearest, ties to even: in the bits for normal halves; denormals by adding 0.5, whose ulp is theirs */
     V_INLINE uint16_t float_to_half(float f) {
     #if defined(__F16C__)
         return _cvtss_sh(f, 0);
@@ -79,7 +79,7 @@ cdef extern from * nogil:
     #endif
     }
 
-    /* ------------------------------------------------------------------------------------------------ vectors of floats */
+    /* -------------------------------------------------------------------------------------------- vectors of floats */
     V_INLINE vfloat v_load(const float *p) { vfloat v; memcpy(&v, p, V_BYTES); return v; }
     V_INLINE void v_store(float *p, vfloat v) { memcpy(p, &v, V_BYTES); }
     V_INLINE vfloat v_set1(float f) { return (vfloat){0} + f; }
@@ -120,7 +120,7 @@ cdef extern from * nogil:
         return (vfloat)(__builtin_convertvector(h, vu32) << 16);
     }
 
-    /* ------------------------------------------------------------------------------------------- blocks of 32 small integers */
+    /* ---------------------------------------------------------------------------------- blocks of 32 small integers */
     V_INLINE vs8 load_s8(const void *p) { vs8 v; memcpy(&v, p, 32); return v; }
     V_INLINE vu8 load_u8(const void *p) { vu8 v; memcpy(&v, p, 32); return v; }
 
@@ -142,7 +142,7 @@ cdef extern from * nogil:
     #if defined(__AVX512VL__) && defined(__AVX512BW__)
         return (vu8)_mm256_maskz_set1_epi8(bits, 16);
     #elif defined(__AVX2__)
-        const __m256i spread = _mm256_setr_epi64x(0x0000000000000000, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+        const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
         const __m256i mask = _mm256_set1_epi64x(0x8040201008040201);
         __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(bits), spread) & mask;
         return (vu8)_mm256_cmpeq_epi8(bytes, mask) & 16;

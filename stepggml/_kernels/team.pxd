@@ -67,7 +67,8 @@ cdef inline void share(const ggml_compute_params *params, int64_t n, int64_t *fi
 
 
 cdef inline char *team_scratch(const ggml_compute_params *params, size_t size) noexcept nogil:
-    """Memory of at least `size` bytes, 64-byte aligned, the same for all threads; NULL when there is none. Every thread must call.
+    """Memory of at least `size` bytes, 64-byte aligned, the same for all threads; NULL when there is none. Every thread
+    must call.
 
     No thread changes the size before all have looked at it, so all decide alike whether to wait here.
     """

@@ -1,9 +1,10 @@
 # cython: language_level=3
-"""The matrix product of many columns: weight rows in strips of six, activation columns in panels, one tile of both at a time.
+"""The matrix product of many columns: weight rows in strips of six, activation columns in panels, one tile of both at a
+time.
 
 A tile is STRIP_ROWS weights by `width` columns of sums, all held in registers while k runs: per k a few loads feed
-STRIP_ROWS * vectors multiplications. Weights of any type are first turned to floats, six rows and DEPTH elements at a time, into a
-strip that stays in the innermost cache; so one kernel serves them all.
+STRIP_ROWS * vectors multiplications. Weights of any type are first turned to floats, six rows and DEPTH elements at a
+time, into a strip that stays in the innermost cache; so one kernel serves them all.
 """
 from libc.stdint cimport int64_t, uint16_t
 from libc.string cimport memset
@@ -27,10 +28,11 @@ cdef extern from * nogil:
 
 cdef enum:
     STRIP_ROWS = 6
-    DEPTH = 1024  # elements of k done at a time: a whole number of blocks; panels of that depth stay in the second cache
+    DEPTH = 1024  # elements of k at a time, a whole number of blocks; panels of that depth stay in the second cache
 
 
-cdef inline void tile_product(const float *w, int64_t w_step, const float *x, int vectors, int64_t depth, float *tile) noexcept nogil:
+cdef inline void tile_product(const float *w, int64_t w_step, const float *x, int vectors, int64_t depth,
+                              float *tile) noexcept nogil:
     """tile[row][column] = sum over k of w[row][k] * x[k][column], six rows, `vectors` vectors of columns."""
     cdef vfloat sums[24]
     cdef vfloat columns[4]
@@ -51,7 +53,8 @@ cdef inline void tile_product(const float *w, int64_t w_step, const float *x, in
         v_store(tile + r * V_LANES, sums[r])
 
 
-cdef inline void any_tile(const float *w, int64_t w_step, const float *x, int vectors, int64_t depth, float *tile) noexcept nogil:
+cdef inline void any_tile(const float *w, int64_t w_step, const float *x, int vectors, int64_t depth,
+                          float *tile) noexcept nogil:
     """tile_product with the number of vectors known to the compiler."""
     if vectors == 4:
         tile_product(w, w_step, x, 4, depth, tile)
@@ -63,7 +66,8 @@ cdef inline void any_tile(const float *w, int64_t w_step, const float *x, int ve
         tile_product(w, w_step, x, 1, depth, tile)
 
 
-cdef inline void scaled_codes(int type, const char *row, int64_t first_block, int64_t n_blocks, float *y) noexcept nogil:
+cdef inline void scaled_codes(int type, const char *row, int64_t first_block, int64_t n_blocks,
+                              float *y) noexcept nogil:
     """d * q of a type with a minimum, which tile_product adds as elements of their own."""
     cdef const block_q4_1 *x4 = <const block_q4_1 *>row + first_block
     cdef const block_q5_1 *x5 = <const block_q5_1 *>row + first_block
@@ -94,8 +98,11 @@ cdef inline void minima(int type, const char *row, int64_t first_block, int64_t 
             y[i] = half_to_float((<const block_q5_1 *>row)[first_block + i].m)
 
 
-cdef inline void fill_strip(const ggml_tensor *a, const char *rows, int64_t n_rows, int64_t k, int64_t depth, float *strip) noexcept nogil:
-    """Elements k .. k + depth of n_rows rows as floats, DEPTH apart; rows that are not there become 0. k >= ne0: the minima."""
+cdef inline void fill_strip(const ggml_tensor *a, const char *rows, int64_t n_rows, int64_t k, int64_t depth,
+                            float *strip) noexcept nogil:
+    """Elements k .. k + depth of n_rows rows as floats, DEPTH apart; rows that are not there become 0. k >= ne0: the
+    minima.
+    """
     cdef int64_t r, block = ggml_blck_size(a.type)
     cdef const char *row
     for r in range(STRIP_ROWS):
@@ -110,7 +117,8 @@ cdef inline void fill_strip(const ggml_tensor *a, const char *rows, int64_t n_ro
             row_to_floats(a.type, row + k // block * <int64_t>ggml_type_size(a.type), strip + r * DEPTH, depth)
 
 
-cdef inline void store_tile(const float *tile, int64_t width, char *dst, int64_t nb1, int64_t n_rows, int64_t n_columns, bint add) noexcept nogil:
+cdef inline void store_tile(const float *tile, int64_t width, char *dst, int64_t nb1, int64_t n_rows, int64_t n_columns,
+                            bint add) noexcept nogil:
     """The tile's sums to dst, where a column's rows are neighbours; added when k is done in parts."""
     cdef int64_t r, j
     cdef float *column

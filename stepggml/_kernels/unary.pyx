@@ -1,7 +1,8 @@
 """The UNARY kernel: one function of one element, chosen by op_params[0] (C: unary-ops.cpp, vec.h).
 
-GELU and GELU_QUICK are looked up in ggml's tables of 65,536 halves, which floor 1 fills and hands over (set_gelu_tables): a value
-is rounded to half precision, and so is its result. The others are plain loops that gcc vectorises.
+GELU and GELU_QUICK are looked up in ggml's tables of 65,536 halves, which floor 1 fills and hands over
+(set_gelu_tables): a value is rounded to half precision, and so is its result. The others are plain loops that gcc
+vectorises.
 """
 from libc.math cimport expm1f, fabsf
 from libc.stdint cimport int32_t, int64_t, uint16_t
@@ -116,8 +117,8 @@ cdef void exp_strip(const float *x, float *y, int64_t n) noexcept nogil:
 
 
 cdef unary_t[14] FUNCTIONS = [
-    abs_strip, sgn_strip, neg_strip, step_strip, tanh_strip, elu_strip, relu_strip, sigmoid_strip, gelu_strip, gelu_quick_strip,
-    silu_strip, hardswish_strip, hardsigmoid_strip, exp_strip,
+    abs_strip, sgn_strip, neg_strip, step_strip, tanh_strip, elu_strip, relu_strip, sigmoid_strip, gelu_strip,
+    gelu_quick_strip, silu_strip, hardswish_strip, hardsigmoid_strip, exp_strip,
 ]
 
 

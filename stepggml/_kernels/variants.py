@@ -1,7 +1,8 @@
 """The instruction-set variants and the kernel modules compiled for each: the one table of floor 0.
 
-setup.py reads this file to know what to compile with which flags; stepggml._kernels reads it at import to know what the machine
-must have. Plain data, no imports: a variant's compiled code must not be touched before its features are known to be there.
+setup.py reads this file to know what to compile with which flags; stepggml._kernels reads it at import to know what the
+machine must have. Plain data, no imports: a variant's compiled code must not be touched before its features are known
+to be there.
 """
 
 # Kernels never use -ffast-math: it would break the -inf of masked scores and set flush-to-zero for the whole process.
