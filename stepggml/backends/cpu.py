@@ -42,15 +42,17 @@ from stepggml.ggml.impl import (
     GGML_STATUS_ABORTED,
     GGML_STATUS_SUCCESS,
     NULL,
+    ggml_aligned_free,
+    ggml_aligned_malloc,
 )
 from stepggml.ggml.layout import ggml_is_empty
 from stepggml.ggml.op import GGML_OP_MUL_MAT, GGML_OP_NONE, ggml_compute_params, ggml_op_name
 from stepggml.ggml.ops import op_records
-from stepggml.ggml.ops.unary import ggml_table_gelu_f16, ggml_table_gelu_quick_f16
+from stepggml.ggml.ops._vec import ggml_table_gelu_f16, ggml_table_gelu_quick_f16
 from stepggml.ggml.tensor import ggml_tensor
 from stepggml.ggml.types import GGML_TYPE_F32, ggml_get_type_traits
 
-from ._cpu_buffer import TENSOR_ALIGNMENT, ggml_backend_cpu_buffer_from_ptr, ggml_backend_cpu_buffer_type
+from ._cpu_buffer import ggml_backend_cpu_buffer_from_ptr, ggml_backend_cpu_buffer_type
 
 CPU_GUID = bytes.fromhex("aa67c7439618e6b9fb75ef4a72e0cbac")
 
@@ -67,7 +69,7 @@ class ggml_backend_cpu_context:
 
     n_threads: int = GGML_DEFAULT_N_THREADS
     threadpool: _kernels.Team | None = None
-    work_data: ctypes.Array | None = None
+    work_data: int = NULL
     work_size: int = 0
     abort_callback: Callable[[Any], bool] | None = None
     abort_callback_data: Any = None
@@ -83,28 +85,23 @@ def ggml_backend_cpu_free(backend: ggml_backend) -> None:
     if context.threadpool is not None:
         context.threadpool.close()
         context.threadpool = None
-    context.work_data = None
+    ggml_aligned_free(context.work_data, context.work_size)
+    context.work_data = NULL
     context.work_size = 0
 
 
 @dataclass
 class CpuPlan:
-    """A graph made ready:
-
-    its nodes that compute something, floor 0's plan over them, and the scratch memory they ask for.
-    """
+    """A graph made ready: its nodes, a step (kernel address, tensor address, tasks) for each, and the scratch bytes."""
 
     nodes: list[ggml_tensor]
-    steps: _kernels.Plan
+    steps: list[tuple[int, int, int]]
+    plan: _kernels.Plan
     work_size: int
-    n_threads: int
 
 
 def ggml_backend_cpu_graph_plan_create(backend: ggml_backend, cgraph: ggml_cgraph) -> CpuPlan:
-    """Choose kernel and number of tasks for every node.
-
-    Views and the like are left out: nothing is executed for them.
-    """
+    """Choose kernel and number of tasks for every node. Views are left out: nothing is executed for them."""
     context = backend.context
     cplan = ggml_graph_plan(cgraph, context.n_threads)
     nodes = []
@@ -116,7 +113,7 @@ def ggml_backend_cpu_graph_plan_create(backend: ggml_backend, cgraph: ggml_cgrap
         n_tasks = min(ggml_get_n_tasks(node, context.n_threads), cplan.n_threads)
         nodes.append(node)
         steps.append((kernel_of(node.op), ctypes.addressof(node), n_tasks))
-    return CpuPlan(nodes, _kernels.Plan(steps), cplan.work_size, cplan.n_threads)
+    return CpuPlan(nodes, steps, _kernels.Plan(steps), cplan.work_size)
 
 
 def ggml_backend_cpu_graph_plan_free(backend: ggml_backend, plan: CpuPlan) -> None:
@@ -126,33 +123,44 @@ def ggml_backend_cpu_graph_plan_free(backend: ggml_backend, plan: CpuPlan) -> No
 def ggml_backend_cpu_graph_plan_compute(backend: ggml_backend, plan: CpuPlan) -> int:
     """Run a plan from its first to its last step. Returns a ggml_status."""
     context = backend.context
-    # the work buffer only ever grows
-    if context.work_size < plan.work_size:
-        context.work_data = ctypes.create_string_buffer(plan.work_size + TENSOR_ALIGNMENT)
-        context.work_size = plan.work_size
-    work_data = NULL
-    if context.work_data is not None:
-        work_data = -(-ctypes.addressof(context.work_data) // TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
-    team = team_of(context)
+    grow_work_buffer(context, plan.work_size)
+    if context.abort_callback is None:
+        return run_plan(context, plan.plan, plan.nodes)
 
-    abort_flag = ctypes.c_int32(0)
-    n_steps = len(plan.nodes)
+    # somebody wants to be asked after each node: one plan per node
+    for node, step in zip(plan.nodes, plan.steps, strict=True):
+        status = run_plan(context, _kernels.Plan([step]), [node])
+        if status != GGML_STATUS_SUCCESS:
+            return status
+        if context.abort_callback(context.abort_callback_data):
+            return GGML_STATUS_ABORTED
+    return GGML_STATUS_SUCCESS
+
+
+def run_plan(context: ggml_backend_cpu_context, plan: _kernels.Plan, nodes: list[ggml_tensor]) -> int:
+    """Let floor 0 run the plan, and step in for the nodes it has no kernel for. Returns a ggml_status."""
+    team = team_of(context)
     step = 0
-    while step < n_steps:
-        # with an abort callback to ask after each node, run one step at a time
-        last = n_steps if context.abort_callback is None else step + 1
-        step, status = plan.steps.run(team, step, last, work_data, context.work_size, ctypes.addressof(abort_flag))
+    while step < len(nodes):
+        step, status = plan.run(team, step, context.work_data, context.work_size)
         if status == PLAN_ABORTED:
             return GGML_STATUS_ABORTED
         if status == PLAN_ASSERTION:
-            _abort_at(plan.nodes[step])
+            _abort_at(nodes[step])
         if status == PLAN_NEEDS_PYTHON:
-            params = ggml_compute_params(ith=0, nth=1, wsize=context.work_size, wdata=work_data)
-            ggml_compute_forward(params, plan.nodes[step])
+            params = ggml_compute_params(ith=0, nth=1, wsize=context.work_size, wdata=context.work_data)
+            ggml_compute_forward(params, nodes[step])
             step += 1
-        if context.abort_callback is not None and context.abort_callback(context.abort_callback_data):
-            return GGML_STATUS_ABORTED
     return GGML_STATUS_SUCCESS
+
+
+def grow_work_buffer(context: ggml_backend_cpu_context, work_size: int) -> None:
+    """The work buffer is kept between graphs; it is made anew only when a plan needs more."""
+    if work_size > context.work_size:
+        ggml_aligned_free(context.work_data, context.work_size)
+        context.work_data = ggml_aligned_malloc(work_size)
+        GGML_ASSERT(context.work_data != NULL, "no memory for the work buffer", got=work_size)
+        context.work_size = work_size
 
 
 def ggml_backend_cpu_graph_compute(backend: ggml_backend, cgraph: ggml_cgraph) -> int:

@@ -15,6 +15,8 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from .cgraph import ggml_cgraph
 from .context import ggml_free, ggml_init, ggml_init_params
 from .impl import (
@@ -28,7 +30,7 @@ from .impl import (
 from .layout import ggml_is_empty
 from .op import GGML_OP_NONE, ggml_compute_params, ggml_op_name
 from .ops import op_records
-from .ops.unary import init_gelu_tables
+from .ops._vec import init_gelu_tables
 from .tensor import ggml_tensor
 
 # Bytes between what two threads write, so that they do not share a cache line.
@@ -112,7 +114,9 @@ def ggml_compute_forward(params: ggml_compute_params, tensor: ggml_tensor) -> No
         return
     record = op_records.get(tensor.op)
     GGML_ASSERT(record is not None, "no such operation on the CPU", got=ggml_op_name(tensor.op))
-    record.compute_forward(params, tensor)
+    # C does not warn of infinities and NaN, they travel on
+    with np.errstate(all="ignore"):
+        record.compute_forward(params, tensor)
 
 
 def ggml_graph_compute(cgraph: ggml_cgraph, cplan: ggml_cplan) -> int:
