@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
+from .. import __version__
 from ._errors import EXIT_USAGE, guarded, one_line
 
 DEFAULT_COMMAND = "debug"
@@ -49,7 +50,7 @@ def commands() -> dict[str, ModuleType]:
 def build_parser() -> argparse.ArgumentParser:
     """The parser with all its sub-commands."""
     parser = Parser(prog="stepggml", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"stepggml {version()}")
+    parser.add_argument("--version", action="version", version=f"stepggml {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", dest="command", title="commands")
     for name, module in commands().items():
         sub = subparsers.add_parser(
@@ -63,17 +64,6 @@ def build_parser() -> argparse.ArgumentParser:
         module.add_arguments(sub)
         sub.set_defaults(execute=module.execute, parser=sub)
     return parser
-
-
-def version() -> str:
-    """The version of the installed package; "unknown" when it runs from a folder that was never installed."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed_version
-
-    try:
-        return installed_version("stepggml")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

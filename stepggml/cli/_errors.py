@@ -56,6 +56,8 @@ def message_of(error: Exception) -> str:
 
     if isinstance(error, GGMLFileError | EvalError):
         return str(error)
+    if isinstance(error, ImportError):
+        return str(error)
     if isinstance(error, MemoryError):
         return str(error) or "out of memory"
     if isinstance(error, OSError) and error.strerror:

@@ -91,7 +91,7 @@ def host_floats(tensor: ggml_tensor) -> np.ndarray:
 
 
 def device_floats(tensor: ggml_tensor) -> np.ndarray:
-    """As host_floats, for a tensor in a device's memory: its bytes are fetched and read through a copy of the struct."""
+    """As host_floats, for a tensor on a device: its bytes are fetched and read through a copy of the struct."""
     from ctypes import addressof, create_string_buffer
 
     from ..ggml import ggml_nbytes

@@ -10,7 +10,6 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
 from ._errors import start_log
@@ -51,6 +50,7 @@ class Writer:
         self.name_filter = name_filter
         self.with_values = with_values
         self.header: dict = {}
+        self.sizes: dict = {}
 
     def line(self, record: dict) -> None:
         """Write one record."""
@@ -85,17 +85,12 @@ class Writer:
         self.sizes = {"compute_buffer": evaluator.compute_buffer_size}
 
 
-def evaluations(evaluator: Evaluator) -> Iterator[list[int]]:
-    """The prompt's batches; then, one by one, tokens that the caller sends in."""
-    for start in range(0, len(evaluator.prompt), evaluator.n_batch):
-        yield evaluator.prompt[start : start + evaluator.n_batch]
-
-
 def trace(evaluator: Evaluator, writer: Writer) -> None:
     """Evaluate the prompt and n_predict tokens after it."""
     from ._records import result_record
 
-    batches = list(evaluations(evaluator))
+    prompt = evaluator.prompt
+    batches = [prompt[i : i + evaluator.n_batch] for i in range(0, len(prompt), evaluator.n_batch)]
     n_evals = len(batches) + evaluator.n_predict
     logits = None
     for number in range(n_evals):

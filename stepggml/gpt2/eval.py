@@ -32,7 +32,7 @@ from .model import gpt2_model
 
 
 class EvalError(RuntimeError):
-    """An evaluation that cannot be done: too many tokens, an id that is no token, a position the model does not know."""
+    """An evaluation that cannot be done: too many tokens, an id that is no token, a position never learned."""
 
 
 def gpt2_eval(

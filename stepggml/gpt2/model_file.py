@@ -20,6 +20,9 @@ from ..ggml import GGML_TYPE_COUNT, GGMLFileError, ggml_blck_size, ggml_type_nam
 # A tensor in the file has one or two dimensions.
 MAX_FILE_DIMS = 2
 
+# Longer names, which only a bad file has, are cut in messages.
+MAX_NAME_SHOWN = 80
+
 
 class ModelFile:
     """An open file that knows how many bytes are left. Every method raises GGMLFileError when the file is too short.
@@ -157,13 +160,29 @@ def read_tensor_header(fin: ModelFile) -> TensorHeader:
 
     # any bytes may stand in a name; it only ever has to equal one of the model's
     name = fin.read_string(header.name_len, "a tensor name")
-    header.name = name.decode("utf-8", "replace")
+    header.name = printable_name(name)
     header.offset = fin.tell()
 
     if not is_tensor_type(header.ttype):
         what = f"tensor '{header.name}' has wrong type in model file"
         raise GGMLFileError(fin.path, f"{what}: there is no type {header.ttype}")
     return header
+
+
+def printable_name(name: bytes) -> str:
+    """A name as text that fits into a message: what cannot be printed is escaped, what is too long is cut.
+
+    Names of the model's own tensors come through unchanged, and no other name becomes one of them.
+    """
+    text = ""
+    for char in name[:MAX_NAME_SHOWN].decode("utf-8", "backslashreplace"):
+        if char.isprintable():
+            text += char
+        else:
+            text += char.encode("unicode_escape").decode("ascii")
+    if len(name) > MAX_NAME_SHOWN:
+        text += "..."
+    return text
 
 
 def is_tensor_type(ttype: int) -> bool:
