@@ -34,7 +34,7 @@ from .model_load import MB, gpt2_model_load
 from .sample import gpt_sample_top_k_top_p, greedy_token, mt19937
 from .vocab import gpt_tokenize, gpt_vocab
 
-# How a text begins when no prompt is given: one of these, by the first number of the random stream.
+# How a text begins when no prompt is given.
 OPENINGS = (b"So", b"Once upon a time", b"When", b"The", b"After", b"If", b"Long ago", b"He", b"She", b"They")
 
 
@@ -57,7 +57,7 @@ class gpt_params:
         self.greedy = False  # take the largest logit instead
 
         self.model = "models/gpt-2-117M/ggml-model.bin"
-        self.prompt = b""
+        self.prompt: bytes | None = None  # None: one of OPENINGS
         self.tokens: list[int] | None = None  # a prompt as token ids, instead of text
         self.backend = ""  # name of a device; empty: the CPU
 
@@ -97,8 +97,7 @@ def main(params: gpt_params, put_token: Callable[[int, bytes], bool] = print_tok
 
     rng = mt19937(params.seed)
     GGML_LOG_INFO(f"main: seed = {rng.seed}\n")
-    if not params.prompt and params.tokens is None:
-        params.prompt = OPENINGS[rng.next() % len(OPENINGS)]
+    choose_prompt(params, rng)
 
     model = gpt2_model()
     vocab = gpt_vocab()
@@ -125,6 +124,12 @@ def main(params: gpt_params, put_token: Callable[[int, bytes], bool] = print_tok
             ggml_gallocr_free(allocr)
         free_model(model)
     return run
+
+
+def choose_prompt(params: gpt_params, rng: mt19937) -> None:
+    """Without a prompt, begin as one of OPENINGS does, drawn with one number of the random stream."""
+    if params.prompt is None and params.tokens is None:
+        params.prompt = OPENINGS[rng.next() % len(OPENINGS)]
 
 
 def reserve_worst_case(model: gpt2_model, n_batch: int) -> ggml_gallocr:
@@ -157,7 +162,7 @@ def tokenize_prompt(model: gpt2_model, vocab: gpt_vocab, params: gpt_params) -> 
     else:
         embd_inp = gpt_tokenize(vocab, params.prompt)
 
-    GGML_LOG_INFO(f"main: prompt: {params.prompt!r}\n")
+    GGML_LOG_INFO(f"main: prompt: {params.prompt or b''!r}\n")
     GGML_LOG_INFO(f"main: number of tokens in prompt = {len(embd_inp)}, first 8 tokens: {embd_inp[:8]}\n")
 
     n_ctx = model.hparams.n_ctx

@@ -8,7 +8,16 @@ import numpy as np
 
 from ..ggml import ggml_gallocr_free, ggml_gallocr_get_buffer_size, ggml_type_name
 from ..gpt2.eval import check_token_ids, gpt2_eval
-from ..gpt2.main import Generation, gpt_params, limit_n_predict, main, reserve_worst_case, sample_token, tokenize_prompt
+from ..gpt2.main import (
+    Generation,
+    choose_prompt,
+    gpt_params,
+    limit_n_predict,
+    main,
+    reserve_worst_case,
+    sample_token,
+    tokenize_prompt,
+)
 from ..gpt2.model import free_model, gpt2_hparams, gpt2_model
 from ..gpt2.model_file import ModelFile, list_tensors
 from ..gpt2.model_load import choose_weight_type, gpt2_model_load, load_vocab, read_hparams, verify_magic
@@ -115,6 +124,7 @@ class Gpt2Evaluator:
     def __init__(self, params: gpt_params) -> None:
         self.params = params
         self.rng = mt19937(params.seed)
+        choose_prompt(params, self.rng)
         self.model = gpt2_model()
         self.vocab = gpt_vocab()
         self.allocr = None
