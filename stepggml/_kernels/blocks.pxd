@@ -15,6 +15,7 @@ from .ggml cimport (
     GGML_TYPE_Q8_0, GGML_TYPE_Q8_1, QK, block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0, block_q8_1,
 )
 from .simd cimport (
+    decode, decode_signed, load_fifth_bits, load_nibbles, vu8,
     bf16s_to_floats, bits_of_float, float_from_bits, float_to_half, floats_to_bf16s, floats_to_halfs, half_to_float,
     halfs_to_floats, round_even,
 )
@@ -23,83 +24,40 @@ from .simd cimport (
 # ------------------------------------------------------------------------------------------------------------ to floats
 cdef inline void dequantize_q4_0(const block_q4_0 *x, float *y, int64_t nb) noexcept nogil:
     cdef int64_t i
-    cdef int j
-    cdef float d
     for i in range(nb):
-        d = half_to_float(x[i].d)
-        for j in range(16):
-            y[32 * i + j] = <float>(<int>(x[i].qs[j] & 15) - 8) * d
-        for j in range(16):
-            y[32 * i + j + 16] = <float>(<int>(x[i].qs[j] >> 4) - 8) * d
+        decode(load_nibbles(x[i].qs), -8, half_to_float(x[i].d), 0, y + 32 * i)
 
 
 cdef inline void dequantize_q4_1(const block_q4_1 *x, float *y, int64_t nb) noexcept nogil:
     cdef int64_t i
-    cdef int j
-    cdef float d, m
     for i in range(nb):
-        d = half_to_float(x[i].d)
-        m = half_to_float(x[i].m)
-        for j in range(16):
-            y[32 * i + j] = <float>(x[i].qs[j] & 15) * d + m
-        for j in range(16):
-            y[32 * i + j + 16] = <float>(x[i].qs[j] >> 4) * d + m
-
-
-cdef inline void five_bit_codes(const uint8_t *qs, const uint8_t *qh, int8_t *codes) noexcept nogil:
-    """The 32 codes of a 5-bit block: nibble plus 16 when bit j of qh is set."""
-    cdef uint32_t bits
-    cdef int j
-    memcpy(&bits, qh, 4)
-    for j in range(16):
-        codes[j] = (qs[j] & 15) | (((bits >> j) & 1) << 4)
-    for j in range(16):
-        codes[j + 16] = (qs[j] >> 4) | (((bits >> (j + 16)) & 1) << 4)
+        decode(load_nibbles(x[i].qs), 0, half_to_float(x[i].d), half_to_float(x[i].m), y + 32 * i)
 
 
 cdef inline void dequantize_q5_0(const block_q5_0 *x, float *y, int64_t nb) noexcept nogil:
     cdef int64_t i
-    cdef int j
-    cdef float d
-    cdef int8_t codes[32]
     for i in range(nb):
-        d = half_to_float(x[i].d)
-        five_bit_codes(x[i].qs, x[i].qh, codes)
-        for j in range(32):
-            y[32 * i + j] = <float>(codes[j] - 16) * d
+        decode(load_nibbles(x[i].qs) | load_fifth_bits(x[i].qh), -16, half_to_float(x[i].d), 0, y + 32 * i)
 
 
 cdef inline void dequantize_q5_1(const block_q5_1 *x, float *y, int64_t nb) noexcept nogil:
+    cdef vu8 codes
     cdef int64_t i
-    cdef int j
-    cdef float d, m
-    cdef int8_t codes[32]
     for i in range(nb):
-        d = half_to_float(x[i].d)
-        m = half_to_float(x[i].m)
-        five_bit_codes(x[i].qs, x[i].qh, codes)
-        for j in range(32):
-            y[32 * i + j] = <float>codes[j] * d + m
+        codes = load_nibbles(x[i].qs) | load_fifth_bits(x[i].qh)
+        decode(codes, 0, half_to_float(x[i].d), half_to_float(x[i].m), y + 32 * i)
 
 
 cdef inline void dequantize_q8_0(const block_q8_0 *x, float *y, int64_t nb) noexcept nogil:
     cdef int64_t i
-    cdef int j
-    cdef float d
     for i in range(nb):
-        d = half_to_float(x[i].d)
-        for j in range(32):
-            y[32 * i + j] = <float>x[i].qs[j] * d
+        decode_signed(x[i].qs, half_to_float(x[i].d), y + 32 * i)
 
 
 cdef inline void dequantize_q8_1(const block_q8_1 *x, float *y, int64_t nb) noexcept nogil:
     cdef int64_t i
-    cdef int j
-    cdef float d
     for i in range(nb):
-        d = half_to_float(x[i].d)
-        for j in range(32):
-            y[32 * i + j] = <float>x[i].qs[j] * d
+        decode_signed(x[i].qs, half_to_float(x[i].d), y + 32 * i)
 
 
 cdef inline bint row_to_floats(int type, const void *x, float *y, int64_t n) noexcept nogil:

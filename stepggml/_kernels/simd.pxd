@@ -153,6 +153,38 @@ cdef extern from * nogil:
     #endif
     }
 
+    /* V_LANES bytes, widened to floats. */
+    V_INLINE vfloat floats_of_u8(const void *p) {
+    #if defined(__AVX512F__)
+        return (vfloat)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
+    #elif defined(__AVX2__)
+        return (vfloat)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+    #else
+        vfloat v;
+        for (int i = 0; i < V_LANES; i++) v[i] = ((const uint8_t *)p)[i];
+        return v;
+    #endif
+    }
+    V_INLINE vfloat floats_of_s8(const void *p) {
+    #if defined(__AVX512F__)
+        return (vfloat)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+    #elif defined(__AVX2__)
+        return (vfloat)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+    #else
+        vfloat v;
+        for (int i = 0; i < V_LANES; i++) v[i] = ((const int8_t *)p)[i];
+        return v;
+    #endif
+    }
+
+    /* y[j] = (codes[j] + offset) * d + m, for one block */
+    V_INLINE void decode(vu8 codes, float offset, float d, float m, float *y) {
+        for (int j = 0; j < 32; j += V_LANES) v_store(y + j, (floats_of_u8((char *)&codes + j) + offset) * d + m);
+    }
+    V_INLINE void decode_signed(const int8_t *codes, float d, float *y) {
+        for (int j = 0; j < 32; j += V_LANES) v_store(y + j, floats_of_s8(codes + j) * d);
+    }
+
     /* Eight sums of four neighbouring products each. */
     V_INLINE vint dot_u8s8(vu8 a, vs8 b) {
     #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
@@ -214,6 +246,8 @@ cdef extern from * nogil:
     vu8 load_u8(const void *p)
     vu8 load_nibbles(const void *p)
     vu8 load_fifth_bits(const void *p)
+    void decode(vu8 codes, float offset, float d, float m, float *y)
+    void decode_signed(const int8_t *codes, float d, float *y)
     vint dot_u8s8(vu8 a, vs8 b)
     vint dot_s8s8(vs8 a, vs8 b)
     vfloat8 to_floats(vint v)

@@ -6,14 +6,15 @@ A tile is STRIP_ROWS weights by `width` columns of sums, all held in registers w
 STRIP_ROWS * vectors multiplications. Weights of any type are first turned to floats, six rows and DEPTH elements at a
 time, into a strip that stays in the innermost cache; so one kernel serves them all.
 """
-from libc.stdint cimport int64_t, uint16_t
+from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from .activations cimport has_minimum
-from .blocks cimport five_bit_codes, row_to_floats
-from .ggml cimport GGML_TYPE_F32, GGML_TYPE_Q4_1, ggml_blck_size, ggml_tensor, ggml_type_size, block_q4_1, block_q5_1
-from .simd cimport V_LANES, half_to_float, v_load, v_set1, v_store, vfloat
-from libc.stdint cimport int8_t
+from .blocks cimport row_to_floats
+from .ggml cimport GGML_TYPE_Q4_1, block_q4_1, block_q5_1, ggml_blck_size, ggml_tensor, ggml_type_size
+from .simd cimport (
+    V_LANES, decode, half_to_float, load_fifth_bits, load_nibbles, v_load, v_set1, v_store, vfloat,
+)
 
 cdef extern from * nogil:
     """
@@ -71,22 +72,13 @@ cdef inline void scaled_codes(int type, const char *row, int64_t first_block, in
     """d * q of a type with a minimum, which tile_product adds as elements of their own."""
     cdef const block_q4_1 *x4 = <const block_q4_1 *>row + first_block
     cdef const block_q5_1 *x5 = <const block_q5_1 *>row + first_block
-    cdef int8_t codes[32]
     cdef int64_t i
-    cdef float d
-    cdef int j
-    for i in range(n_blocks):
-        if type == GGML_TYPE_Q4_1:
-            d = half_to_float(x4[i].d)
-            for j in range(16):
-                codes[j] = x4[i].qs[j] & 15
-            for j in range(16):
-                codes[j + 16] = x4[i].qs[j] >> 4
-        else:
-            d = half_to_float(x5[i].d)
-            five_bit_codes(x5[i].qs, x5[i].qh, codes)
-        for j in range(32):
-            y[32 * i + j] = <float>codes[j] * d
+    if type == GGML_TYPE_Q4_1:
+        for i in range(n_blocks):
+            decode(load_nibbles(x4[i].qs), 0, half_to_float(x4[i].d), 0, y + 32 * i)
+    else:
+        for i in range(n_blocks):
+            decode(load_nibbles(x5[i].qs) | load_fifth_bits(x5[i].qh), 0, half_to_float(x5[i].d), 0, y + 32 * i)
 
 
 cdef inline void minima(int type, const char *row, int64_t first_block, int64_t n_blocks, float *y) noexcept nogil:
