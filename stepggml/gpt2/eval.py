@@ -48,32 +48,33 @@ def gpt2_eval(
     n_vocab = model.hparams.n_vocab
     check_input(model, n_past, embd_inp)
 
+    # the graph is built anew every time: n_past is part of its shapes and offsets
     gf = gpt2_graph(model, n_past, N)
 
-    # allocate the graph tensors: the same offsets as in the reserved graph, unless this one needs more
+    # give every tensor of it a place: at the offsets of the reserved graph, unless this one needs more
     allocated = ggml_gallocr_alloc_graph(allocr, gf)
     if not allocated:
         raise MemoryError(f"no memory to compute {N} tokens")
 
-    # set the graph inputs
+    # token ids go in. This must come after the allocation: before, there was nowhere to write to
     embd = ggml_graph_get_tensor(gf, "embd")
     tokens = np.array(embd_inp, dtype=np.int32)
     ggml_backend_tensor_set(embd, tokens.ctypes.data, 0, 4 * N)
 
+    # so do positions, one at a time as in C
     position = ggml_graph_get_tensor(gf, "position")
     for i in range(N):
         v = np.array([n_past + i], dtype=np.int32)
         ggml_backend_tensor_set(position, v.ctypes.data, 4 * i, 4)
 
-    # set backend options
     set_n_threads(model.backend, n_threads)
 
-    # run the graph
+    # compute all nodes in order
     status = ggml_backend_graph_compute(model.backend, gf)
     if status != GGML_STATUS_SUCCESS:
         raise EvalError(f"failed to predict: {ggml_status_to_string(status)}")
 
-    # in this case, the output tensor is the last one in the graph; return the logits of its last row
+    # the last of the N rows of logits is the one after the last token
     logits = ggml_graph_get_tensor(gf, "logits")
     embd_w = np.empty(n_vocab, dtype=np.float32)
     ggml_backend_tensor_get(logits, embd_w.ctypes.data, 4 * n_vocab * (N - 1), 4 * n_vocab)
@@ -93,9 +94,8 @@ def check_input(model: gpt2_model, n_past: int, embd_inp: Sequence[int]) -> None
     if n_past + N > n_ctx:
         raise EvalError(f"{n_past + N} tokens do not fit the context of {n_ctx}")
     if n_past + N > n_positions:
-        raise EvalError(
-            f"token {n_positions} has no position: the model knows 0 .. {n_positions - 1} (n_ctx is {n_ctx})"
-        )
+        known = f"the model knows 0 .. {n_positions - 1} (n_ctx is {n_ctx})"
+        raise EvalError(f"token {n_positions} has no position: {known}")
 
 
 def check_token_ids(ids: Sequence[int], n_vocab: int) -> None:

@@ -71,16 +71,23 @@ def gpt2_model_load(
     GGML_LOG_INFO(f"gpt2_model_load: loading model from '{fname}'\n")
     try:
         with ModelFile(fname) as fin:
+            # the head of the file: what kind of model this is
             verify_magic(fin)
             load_hparams(fin, model.hparams)
             load_vocab(fin, model.hparams, vocab)
             wtype = choose_weight_type(fin, model.hparams)
+
+            # structs for the weights, then a place for their data: first a pool, then a backend's buffer
             create_weights_context(model)
             init_backend(model, n_gpu_layers, backend_name)
             create_weights(model, wtype)
             allocate_weights(fin, model)
+
+            # memory for keys and values: the only thing whose size is the user's choice
             override_n_ctx(model, n_ctx)
             create_kv_memory(model)
+
+            # the rest of the file
             load_weights(fin, model)
     except BaseException:
         free_model(model)
@@ -90,6 +97,7 @@ def gpt2_model_load(
 def verify_magic(fin: ModelFile) -> None:
     """The first four bytes must be "ggml" as a little-endian number: 6c 6d 67 67."""
     magic = fin.read_u32("the magic")
+    # stepggml: the format that replaced this one deserves a word of its own
     if magic == GGUF_MAGIC:
         raise GGMLFileError(fin.path, "invalid model file (bad magic)", "this is a GGUF file, not a gpt-2 .bin")
     if magic != GGML_FILE_MAGIC:
@@ -116,6 +124,7 @@ def read_hparams(fin: ModelFile, hparams: gpt2_hparams) -> int:
     """Six numbers. The last also carries the version of the quantized block formats, 1000*version + ftype; returns that
     version.
     """
+    # six little-endian 32-bit integers, right after the magic: bytes 4 to 27
     hparams.n_vocab = fin.read_i32("the hyper-parameters")
     hparams.n_ctx = fin.read_i32("the hyper-parameters")
     hparams.n_embd = fin.read_i32("the hyper-parameters")
@@ -124,6 +133,7 @@ def read_hparams(fin: ModelFile, hparams: gpt2_hparams) -> int:
     hparams.ftype = fin.read_i32("the hyper-parameters")
     check_hparams(fin, hparams)
 
+    # 2007 is Q8_0 in version 2 of the block formats; F32 and F16 files carry no version
     qntvr = hparams.ftype // GGML_QNT_VERSION_FACTOR
     hparams.ftype %= GGML_QNT_VERSION_FACTOR
     return qntvr
@@ -131,12 +141,15 @@ def read_hparams(fin: ModelFile, hparams: gpt2_hparams) -> int:
 
 def check_hparams(fin: ModelFile, hparams: gpt2_hparams) -> None:
     """stepggml: refuse numbers that no model of this size can have, before anything is allocated by them."""
+    # counts are signed in the file
     for name in ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer"):
         value = getattr(hparams, name)
         if value < 1:
             raise GGMLFileError(fin.path, f"bad hyper-parameter {name}: got {value}, expected at least 1")
     if hparams.ftype < 0:
         raise GGMLFileError(fin.path, f"invalid model file (bad ftype value {hparams.ftype})")
+
+    # each head gets an equal share of the embedding
     if hparams.n_embd % hparams.n_head != 0:
         what = f"got {hparams.n_head}, expected a divisor of n_embd = {hparams.n_embd}"
         raise GGMLFileError(fin.path, f"bad hyper-parameter n_head: {what}")
@@ -146,7 +159,8 @@ def check_hparams(fin: ModelFile, hparams: gpt2_hparams) -> None:
         what = f"got {hparams.n_layer}, more than fit into a graph of {GPT2_MAX_NODES} nodes"
         raise GGMLFileError(fin.path, f"bad hyper-parameter n_layer: {what}")
 
-    # the weights take at least half a byte each, plus a length for every token
+    # the weights take at least half a byte each, and every token a length: wte, wpe, and 12*n_embd^2 per layer
+    # (Python's integers do not overflow, so the product is right however wild the numbers are)
     n_weights = hparams.n_embd * (hparams.n_vocab + hparams.n_ctx + 12 * hparams.n_embd * hparams.n_layer)
     n_bytes = n_weights // 2 + 4 * hparams.n_vocab
     if n_bytes > fin.left:
@@ -155,10 +169,12 @@ def check_hparams(fin: ModelFile, hparams: gpt2_hparams) -> None:
 
 def load_vocab(fin: ModelFile, hparams: gpt2_hparams, vocab: gpt_vocab) -> None:
     """The count of tokens once more, then each token: its length and its bytes."""
+    # the file says it twice; both must agree
     n_vocab = fin.read_i32("the vocabulary")
     if n_vocab != hparams.n_vocab:
         raise GGMLFileError(fin.path, f"invalid model file (bad vocab size {n_vocab} != {hparams.n_vocab})")
 
+    # tokens are raw bytes: a leading blank is a blank, and half a UTF-8 character may be a token
     for _ in range(n_vocab):
         n_bytes = fin.read_u32("the vocabulary")
         word = fin.read(n_bytes, "the vocabulary")
@@ -185,7 +201,10 @@ def choose_weight_type(fin: ModelFile, hparams: gpt2_hparams) -> int:
 
 def create_weights_context(model: gpt2_model) -> None:
     """The pool for the weights' tensor structs. Slots for 2 + 6 + 12*n_layer are made; 5 + 12*n_layer get used."""
+    # ln_f_g, ln_f_b, wte, wpe, lm_head and three more than that; then twelve per layer
     n_tensors = 2 + 6 + 12 * model.hparams.n_layer
+
+    # 32 bytes of object header and 336 of struct each; no_alloc: the data will lie elsewhere
     overhead = ggml_tensor_overhead()
     params = ggml_init_params(mem_size=overhead * n_tensors, mem_buffer=NULL, no_alloc=True)
     model.ctx_w = ggml_init(params)
@@ -193,6 +212,7 @@ def create_weights_context(model: gpt2_model) -> None:
 
 def init_backend(model: gpt2_model, n_gpu_layers: int, backend_name: str) -> None:
     """A stream of the device that will hold the weights and run the graphs."""
+    # C decides at compile time; here the registry is asked by name, or for the first device of a kind
     if backend_name:
         model.backend = ggml_backend_init_by_name(backend_name, None)
     elif n_gpu_layers > 0:
@@ -216,13 +236,14 @@ def create_weights(model: gpt2_model, wtype: int) -> None:
     n_vocab = model.hparams.n_vocab
     n_ctx = model.hparams.n_ctx
 
+    # the order of creation is the order in the buffer later on
     model.ln_f_g = ggml_new_tensor_1d(ctx, GGML_TYPE_F32, n_embd)
     model.ln_f_b = ggml_new_tensor_1d(ctx, GGML_TYPE_F32, n_embd)
     model.wte = ggml_new_tensor_2d(ctx, wtype, n_embd, n_vocab)
     model.wpe = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, n_embd, n_ctx)
     model.lm_head = ggml_new_tensor_2d(ctx, wtype, n_embd, n_vocab)
 
-    # map by name
+    # the file's names; the tensors themselves stay nameless until they are read
     model.tensors["model/ln_f/g"] = model.ln_f_g
     model.tensors["model/ln_f/b"] = model.ln_f_b
     model.tensors["model/wte"] = model.wte
@@ -241,18 +262,19 @@ def create_layer(model: gpt2_model, layer: gpt2_layer, wtype: int) -> None:
     ctx = model.ctx_w
     n_embd = model.hparams.n_embd
 
+    # scale and shift of the two norms: vectors are F32 in every file
     layer.ln_1_g = ggml_new_tensor_1d(ctx, GGML_TYPE_F32, n_embd)
     layer.ln_1_b = ggml_new_tensor_1d(ctx, GGML_TYPE_F32, n_embd)
     layer.ln_2_g = ggml_new_tensor_1d(ctx, GGML_TYPE_F32, n_embd)
     layer.ln_2_b = ggml_new_tensor_1d(ctx, GGML_TYPE_F32, n_embd)
 
-    # attention
+    # attention. ne = [in, out]: a row is the weights of one output, ready to be multiplied with an input row
     layer.c_attn_attn_w = ggml_new_tensor_2d(ctx, wtype, n_embd, 3 * n_embd)
     layer.c_attn_attn_b = ggml_new_tensor_1d(ctx, GGML_TYPE_F32, 3 * n_embd)
     layer.c_attn_proj_w = ggml_new_tensor_2d(ctx, wtype, n_embd, n_embd)
     layer.c_attn_proj_b = ggml_new_tensor_1d(ctx, GGML_TYPE_F32, n_embd)
 
-    # mlp
+    # mlp: four times as wide inside
     layer.c_mlp_fc_w = ggml_new_tensor_2d(ctx, wtype, n_embd, 4 * n_embd)
     layer.c_mlp_fc_b = ggml_new_tensor_1d(ctx, GGML_TYPE_F32, 4 * n_embd)
     layer.c_mlp_proj_w = ggml_new_tensor_2d(ctx, wtype, 4 * n_embd, n_embd)
@@ -278,7 +300,7 @@ def map_layer(model: gpt2_model, layer: gpt2_layer, i: int) -> None:
 
 def allocate_weights(fin: ModelFile, model: gpt2_model) -> None:
     """One backend buffer for all weights, wte and lm_head both. Every tensor gets its place in creation order."""
-    # stepggml: all weights but lm_head must be in the file
+    # stepggml: all weights but lm_head must still come, so they cannot be more than is left of the file
     n_bytes = 0
     for name, tensor in model.tensors.items():
         if name != "model/lm_head":
@@ -287,6 +309,8 @@ def allocate_weights(fin: ModelFile, model: gpt2_model) -> None:
         raise fin.truncated(n_bytes, "the weights")
 
     GGML_LOG_INFO("gpt2_model_load: ggml tensor size    = 336 bytes\n")
+
+    # adds up the padded sizes, takes one buffer, and points each tensor's data into it
     model.buffer_w = ggml_backend_alloc_ctx_tensors(model.ctx_w, model.backend)
     if model.buffer_w is None:
         raise MemoryError(f"no memory for {n_bytes / MB:.2f} MB of weights")
@@ -296,6 +320,7 @@ def allocate_weights(fin: ModelFile, model: gpt2_model) -> None:
 
 def override_n_ctx(model: gpt2_model, n_ctx: int) -> None:
     """From here on n_ctx is the context asked for. The rows of wpe stay as many as the file has."""
+    # C says nothing here, and stops at an assert of GET_ROWS once a token has no row in wpe
     n_positions = model.wpe.ne[1]
     if n_ctx > n_positions:
         GGML_LOG_WARN(f"gpt2_model_load: n_ctx = {n_ctx}, but the model has only {n_positions} positions\n")
@@ -310,6 +335,8 @@ def create_kv_memory(model: gpt2_model) -> None:
     n_embd = model.hparams.n_embd
     n_layer = model.hparams.n_layer
     n_ctx = model.hparams.n_ctx
+
+    # one row of n_embd floats per layer and position
     n_mem = n_layer * n_ctx
     n_elements = n_embd * n_mem
 
@@ -320,6 +347,7 @@ def create_kv_memory(model: gpt2_model) -> None:
         what = f"{n_bytes / MB:.0f} MB of keys and values, this machine has {n_physical / MB:.0f} MB"
         raise MemoryError(f"n_ctx = {n_ctx} needs {what}")
 
+    # a pool for just two structs
     overhead = ggml_tensor_overhead()
     params = ggml_init_params(mem_size=overhead * 2, mem_buffer=NULL, no_alloc=True)
     model.ctx_kv = ggml_init(params)
@@ -343,6 +371,7 @@ def load_weights(fin: ModelFile, model: gpt2_model) -> None:
     total_size = 0
     seen: set[str] = set()
 
+    # no count, no end mark: tensors follow each other until the file ends
     while fin.left > 0:
         header = read_tensor_header(fin)
         tensor = find_tensor(fin, model, header, seen)
@@ -370,6 +399,7 @@ def find_tensor(fin: ModelFile, model: gpt2_model, header: TensorHeader, seen: s
         raise GGMLFileError(fin.path, f"tensor '{name}' appears twice in model file")
     seen.add(name)
 
+    # from here on graphs show the name
     tensor = model.tensors[name]
     ggml_set_name(tensor, name)
     return tensor
@@ -377,17 +407,18 @@ def find_tensor(fin: ModelFile, model: gpt2_model, header: TensorHeader, seen: s
 
 def check_tensor(fin: ModelFile, tensor: ggml_tensor, header: TensorHeader) -> None:
     """Element count, shape and bytes in the file must be those of the model's tensor."""
+    # how many
     name = header.name
     if ggml_nelements(tensor) != header.n_elements():
         raise GGMLFileError(fin.path, f"tensor '{name}' has wrong size in model file")
 
-    # the labels are swapped, as in ggml: what is called "got" is the model's shape, "expected" is the file's
+    # in which shape. The labels are swapped, as in ggml: "got" is the model's shape, "expected" is the file's
     ne = header.ne + [1]
     if tensor.ne[0] != ne[0] or tensor.ne[1] != ne[1]:
         what = f"got [{tensor.ne[0]}, {tensor.ne[1]}], expected [{ne[0]}, {ne[1]}]"
         raise GGMLFileError(fin.path, f"tensor '{name}' has wrong shape in model file: {what}")
 
-    # bytes = elements * bytes per block of the file's type / elements per block of the model's type
+    # how many bytes: elements * bytes per block of the file's type / elements per block of the model's type
     bpe = ggml_type_size(header.ttype)
     blck_size = ggml_blck_size(tensor.type)
     got = header.n_elements() * bpe // blck_size
