@@ -85,13 +85,16 @@ def print_token(id: int, piece: bytes) -> bool:
     return True
 
 
-def main(params: gpt_params, put_token: Callable[[int, bytes], bool] = print_token) -> Generation:
+def main(
+    params: gpt_params, put_token: Callable[[int, bytes], bool] = print_token, run: Generation | None = None
+) -> Generation:
     """Generate text after a prompt. C: main().
 
-    put_token(id, piece) gets every token, the prompt's first; when it returns False the run ends there. Raises
-    GGMLFileError, EvalError, MemoryError.
+    put_token(id, piece) gets every token, the prompt's first; when it returns False the run ends there. `run`, if
+    given, is filled as things happen; it is also what is returned. Raises GGMLFileError, EvalError, MemoryError.
     """
-    run = Generation()
+    if run is None:
+        run = Generation()
     ggml_time_init()
     t_main_start_us = ggml_time_us()
 

@@ -104,8 +104,13 @@ class Program(Protocol):
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
         """The bytes of each token."""
 
-    def generate(self, options: RunOptions, put_token: Callable[[int, bytes], bool]) -> RunResult:
-        """Load, generate and free. put_token gets every token and its bytes, the prompt's first; False ends the run."""
+    def generate(
+        self, options: RunOptions, put_token: Callable[[int, bytes], bool], run: RunResult | None = None
+    ) -> RunResult:
+        """Load, generate and free. put_token gets every token and its bytes, the prompt's first; False ends the run.
+
+        `run`, one of the program's own results, is filled as things happen.
+        """
 
     def start(self, options: RunOptions) -> Evaluator:
         """Load the model and reserve memory for the worst case."""

@@ -109,9 +109,11 @@ class Gpt2Program:
             setattr(params, name, getattr(options, name))
         return params
 
-    def generate(self, options: RunOptions, put_token: Callable[[int, bytes], bool]) -> Generation:
+    def generate(
+        self, options: RunOptions, put_token: Callable[[int, bytes], bool], run: Generation | None = None
+    ) -> Generation:
         """The example's main()."""
-        return main(self.params(options), put_token)
+        return main(self.params(options), put_token, run)
 
     def start(self, options: RunOptions) -> Gpt2Evaluator:
         """The example's main() up to its loop."""
