@@ -128,7 +128,9 @@ def test_ends_of_the_exponential(variant):
     x = np.float32([-np.inf, -200, -103, -90, -87.5, -1e-8, 0, 1e-8, 88.7, 88.75, 200, np.inf, np.nan] * 3)
     dst = empty(x.size).set_src(tensor(x)).set_params(13)
     assert run("unary", dst, 1, variant) == 0
-    got, want = dst.view().ravel(), np.exp(x)
+    with np.errstate(over="ignore"):
+        want = np.exp(x)
+    got = dst.view().ravel()
     assert np.isnan(got[np.isnan(x)]).all() and (np.isinf(got) == np.isinf(want)).all()
     assert np.allclose(got, want, rtol=3e-7, atol=3e-45, equal_nan=True)
 

@@ -15,11 +15,11 @@ Two layouts, both in the team's scratch memory (ggml packs the same values as bl
 * panels, for many columns: element k of `width` columns side by side, so that one load feeds `width` sums. Codes are
   turned back to floats d * q; for Q8_1 the sums follow as further elements, to be multiplied with the minima.
 """
-from libc.stdint cimport int8_t, int64_t, uint16_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint16_t
 
 from .blocks cimport code_sum, codes_runtime
 from .ggml cimport (
-    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q4_1, GGML_TYPE_Q5_1, ggml_blck_size, ggml_compute_params,
+    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, ggml_blck_size, ggml_compute_params,
     ggml_tensor,
 )
 from .simd cimport bf16_to_float, float_to_bf16, float_to_half, floats_to_halfs, half_to_float, halfs_to_floats
@@ -31,7 +31,8 @@ cdef enum:
 cdef struct q8_column:  # an activation column for quantized weights
     const int8_t *q
     const float *d
-    const float *s      # d * sum of q; for Q8_1 rounded to half, as the block field is
+    const float *s         # for weights with a minimum: d * sum of q, rounded to half as in the block field
+    const int32_t *offset  # for codes with an offset, in the same place: -8 or -16 times the sum of q
 
 
 cdef inline bint has_minimum(int weight_type) noexcept nogil:
@@ -53,6 +54,7 @@ cdef inline q8_column q8_column_at(char *columns, int64_t K, int64_t column) noe
     y.q = <const int8_t *>p
     y.d = <const float *>(p + align64(K))
     y.s = <const float *>(p + align64(K) + align64(K // 32 * 4))
+    y.offset = <const int32_t *>y.s
     return y
 
 
@@ -100,21 +102,18 @@ cdef inline void float_columns(const ggml_compute_params *params, const ggml_ten
         round_floats(weight_type, y + column * K + k, n)
 
 
-cdef inline void q8_block(const float *x, bint minimum, int8_t *q, float *d, float *s) noexcept nogil:
-    """One block of 32: codes, the scale as the block field holds it, and the sum."""
-    cdef float exact = codes_runtime(x, q)
-    d[0] = half_to_float(float_to_half(exact))
-    if minimum:
-        s[0] = half_to_float(float_to_half(exact * <float>code_sum(q)))
-    else:
-        s[0] = d[0] * <float>code_sum(q)
+cdef inline float half_sum(float scale, const int8_t *q) noexcept nogil:
+    return half_to_float(float_to_half(scale * <float>code_sum(q)))
 
 
-cdef inline void q8_columns(const ggml_compute_params *params, const ggml_tensor *b, bint minimum,
+cdef inline void q8_columns(const ggml_compute_params *params, const ggml_tensor *b, int weight_type,
                             char *columns) noexcept nogil:
     """This thread's share of the 8-bit columns."""
-    cdef int64_t K = b.ne[0], pieces = (K + PIECE - 1) // PIECE, first, end, unit, column, k, n, block
+    cdef int64_t K = b.ne[0], pieces = (K + PIECE - 1) // PIECE, first, end, unit, column, k, n, i, block
+    cdef int code_offset = -8 if weight_type == GGML_TYPE_Q4_0 else (-16 if weight_type == GGML_TYPE_Q5_0 else 0)
     cdef float x[PIECE]
+    cdef float scale
+    cdef int8_t *q
     cdef q8_column y
     share(params, b.ne[1] * b.ne[2] * b.ne[3] * pieces, &first, &end)
     for unit in range(first, end):
@@ -123,9 +122,15 @@ cdef inline void q8_columns(const ggml_compute_params *params, const ggml_tensor
         n = min(K - k, <int64_t>PIECE)
         load_floats(b, column, k, x, n)
         y = q8_column_at(columns, K, column)
-        for block in range(n // 32):
-            q8_block(x + 32 * block, minimum, <int8_t *>y.q + k + 32 * block, <float *>y.d + k // 32 + block,
-                     <float *>y.s + k // 32 + block)
+        for i in range(n // 32):
+            block = k // 32 + i
+            q = <int8_t *>y.q + 32 * block
+            scale = codes_runtime(x + 32 * i, q)
+            (<float *>y.d)[block] = half_to_float(float_to_half(scale))
+            if has_minimum(weight_type):
+                (<float *>y.s)[block] = half_sum(scale, q)
+            else:
+                (<int32_t *>y.offset)[block] = code_offset * code_sum(q)
 
 
 # --------------------------------------------------------------------------------------------------------------- panels
@@ -143,7 +148,9 @@ cdef inline void pack_part(const ggml_tensor *b, int weight_type, int64_t column
     cdef float d
     load_floats(b, column, k, values, n)
     if ggml_blck_size(weight_type) == 32:
-        q8_block(values, has_minimum(weight_type), q, &d, sum)
+        d = codes_runtime(values, q)
+        sum[0] = half_sum(d, q)
+        d = half_to_float(float_to_half(d))
         for i in range(32):
             values[i] = d * <float>q[i]
     else:

@@ -9,7 +9,7 @@ bit of the result.
 from libc.stdint cimport int64_t, uint16_t
 
 from .activations cimport (
-    column_of, float_columns, has_minimum, pack_panel, panel_depth, q8_column, q8_column_at, q8_column_bytes,
+    column_of, float_columns, pack_panel, panel_depth, q8_column, q8_column_at, q8_column_bytes,
     q8_columns,
 )
 from .dots cimport dot_bf16, dot_f16, dot_f32, dot_q4_0, dot_q4_1, dot_q5_0, dot_q5_1, dot_q8_0
@@ -101,7 +101,7 @@ cdef int few_columns(const ggml_compute_params *params, ggml_tensor *dst) noexce
         if columns == NULL:
             return ASSERTION
         if quantized:
-            q8_columns(params, b, has_minimum(a.type), columns)
+            q8_columns(params, b, a.type, columns)
         else:
             float_columns(params, b, a.type, <float *>columns)
         ggml_barrier(params)

@@ -114,10 +114,15 @@ cdef extern from * nogil:
     #endif
     }
     V_INLINE vfloat v_load_bf16(const uint16_t *p) {
-        typedef uint16_t vu16 __attribute__((vector_size(V_BYTES / 2)));
-        typedef uint32_t vu32 __attribute__((vector_size(V_BYTES)));
-        vu16 h; memcpy(&h, p, V_BYTES / 2);
-        return (vfloat)(__builtin_convertvector(h, vu32) << 16);
+    #if defined(__AVX512F__)
+        return (vfloat)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16);
+    #elif defined(__AVX2__)
+        return (vfloat)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16);
+    #else
+        vfloat v;
+        for (int i = 0; i < V_LANES; i++) v[i] = bf16_to_float(p[i]);
+        return v;
+    #endif
     }
 
     /* ---------------------------------------------------------------------------------- blocks of 32 small integers */
@@ -185,16 +190,20 @@ cdef extern from * nogil:
         for (int j = 0; j < 32; j += V_LANES) v_store(y + j, floats_of_s8(codes + j) * d);
     }
 
-    /* Eight sums of four neighbouring products each. */
-    V_INLINE vint dot_u8s8(vu8 a, vs8 b) {
+    /* Eight sums of four neighbouring products each; the first begins with `start`. */
+    V_INLINE vint dot_u8s8(int32_t start, vu8 a, vs8 b) {
     #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
-        return (vint)_mm256_dpbusd_epi32(_mm256_setzero_si256(), (__m256i)a, (__m256i)b);
+        __m256i sums = _mm256_zextsi128_si256(_mm_cvtsi32_si128(start));
+        return (vint)_mm256_dpbusd_epi32(sums, (__m256i)a, (__m256i)b);
     #elif defined(__AVX2__)
-        return (vint)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)a, (__m256i)b), _mm256_set1_epi16(1));
+        __m256i sums = _mm256_zextsi128_si256(_mm_cvtsi32_si128(start));
+        __m256i pairs = _mm256_maddubs_epi16((__m256i)a, (__m256i)b);
+        return (vint)_mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     #else
         vint v;
         for (int i = 0; i < 8; i++)
             v[i] = a[4*i] * b[4*i] + a[4*i + 1] * b[4*i + 1] + a[4*i + 2] * b[4*i + 2] + a[4*i + 3] * b[4*i + 3];
+        v[0] += start;
         return v;
     #endif
     }
@@ -202,7 +211,7 @@ cdef extern from * nogil:
     /* The same for signed a: |a| times b with the sign of a. */
     V_INLINE vint dot_s8s8(vs8 a, vs8 b) {
     #if defined(__AVX2__)
-        return dot_u8s8((vu8)_mm256_abs_epi8((__m256i)a), (vs8)_mm256_sign_epi8((__m256i)b, (__m256i)a));
+        return dot_u8s8(0, (vu8)_mm256_abs_epi8((__m256i)a), (vs8)_mm256_sign_epi8((__m256i)b, (__m256i)a));
     #else
         vint v;
         for (int i = 0; i < 8; i++)
@@ -248,7 +257,7 @@ cdef extern from * nogil:
     vu8 load_fifth_bits(const void *p)
     void decode(vu8 codes, float offset, float d, float m, float *y)
     void decode_signed(const int8_t *codes, float d, float *y)
-    vint dot_u8s8(vu8 a, vs8 b)
+    vint dot_u8s8(int32_t start, vu8 a, vs8 b)
     vint dot_s8s8(vs8 a, vs8 b)
     vfloat8 to_floats(vint v)
     vfloat8 zero_floats8()
