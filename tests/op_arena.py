@@ -17,10 +17,15 @@ from stepggml.ggml import (
     GGML_TYPE_F32,
     GGML_TYPE_I8,
     GGML_TYPE_I32,
+    GGML_TYPE_Q2_K,
+    GGML_TYPE_Q3_K,
     GGML_TYPE_Q4_0,
     GGML_TYPE_Q4_1,
+    GGML_TYPE_Q4_K,
     GGML_TYPE_Q5_0,
     GGML_TYPE_Q5_1,
+    GGML_TYPE_Q5_K,
+    GGML_TYPE_Q6_K,
     GGML_TYPE_Q8_0,
     ggml_backend_alloc_buffer,
     ggml_backend_buffer_clear,
@@ -134,11 +139,12 @@ class OpCase:
 
 CASES: list[OpCase] = []
 FLOATS = (GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16)
+K_QUANTS = (GGML_TYPE_Q2_K, GGML_TYPE_Q3_K, GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K)
 LEGACY = (GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q8_0)
 
 
 def case(op: int, name: str, build: Callable, expect: Callable, *, exact: bool = False, **more: object) -> None:
-    """Add a case to the table. exact: no bit may differ, neither from the formula nor between kernel and reference."""
+    """Add a case to the table. exact: formula, reference and kernel agree to the last bit (but for the sign of 0)."""
     if exact:
         more = {"nmse": 0.0, "nmse_expect": 0.0, **more}
     CASES.append(OpCase(f"{ggml_op_name(op)} {name}", op, build, expect, **more))

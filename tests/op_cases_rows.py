@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from op_arena import FLOATS, LEGACY, Inputs, Operands, case
+from op_arena import FLOATS, K_QUANTS, LEGACY, Inputs, Operands, case
 
 from stepggml import ggml as g
 from stepggml.ggml import GGML_TYPE_BF16 as BF16
@@ -13,12 +13,14 @@ from stepggml.ggml import GGML_TYPE_F16 as F16
 from stepggml.ggml import GGML_TYPE_F32 as F32
 from stepggml.ggml import GGML_TYPE_I32 as I32
 from stepggml.ggml import (
+    GGML_TYPE_IQ4_NL,
     GGML_TYPE_Q4_0,
     GGML_TYPE_Q4_1,
     GGML_TYPE_Q5_0,
     GGML_TYPE_Q5_1,
     GGML_TYPE_Q8_0,
     GGML_TYPE_Q8_1,
+    GGML_TYPE_Q8_K,
     ggml_get_type_traits,
     ggml_tensor,
     ggml_type_name,
@@ -36,9 +38,11 @@ def expect_get_rows(o: Operands) -> np.ndarray:
     return out
 
 
-def get_rows(type: int, layout: str = "plain", index_layout: str = "plain") -> Callable[[Inputs], ggml_tensor]:
+def get_rows(
+    type: int, layout: str = "plain", index_layout: str = "plain", n_embd: int = 96
+) -> Callable[[Inputs], ggml_tensor]:
     def build(make: Inputs) -> ggml_tensor:
-        a = make.tensor(type, 96, 11, layout=layout)
+        a = make.tensor(type, n_embd, 11, layout=layout)
         n = 10 if index_layout == "offset" else 7
         b = make.tensor(I32, 7, layout=index_layout, values=make.rng.integers(0, 11, n))
         return g.ggml_get_rows(make.ctx, a, b)
@@ -67,6 +71,16 @@ for _type in (*FLOATS, *LEGACY):
             expect_get_rows,
             exact=True,
         )
+for _type in (*K_QUANTS, GGML_TYPE_IQ4_NL):
+    for _layout in ("plain", "apart"):
+        case(
+            g.GGML_OP_GET_ROWS,
+            f"{ggml_type_name(_type)} {_layout}",
+            get_rows(_type, _layout, n_embd=512),
+            expect_get_rows,
+            exact=True,
+            kernel=False,
+        )
 case(g.GGML_OP_GET_ROWS, "numbers at an offset", get_rows(F32, "plain", "offset"), expect_get_rows, exact=True)
 case(g.GGML_OP_GET_ROWS, "batched", get_rows_batched, expect_get_rows, exact=True)
 case(g.GGML_OP_GET_ROWS, "i32", get_rows_i32, expect_get_rows, exact=True)
@@ -86,6 +100,12 @@ def rounded_activations(x: np.ndarray, partner: int) -> np.ndarray:
     if partner == BF16:
         step = 2.0 ** (np.floor(np.log2(np.abs(x) + 1e-300)) - 7)
         return np.rint(x / step) * step
+    if partner == GGML_TYPE_Q8_K:
+        blocks = x32.reshape(*x.shape[:-1], -1, 256)
+        extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=-1, keepdims=True), axis=-1)
+        iscale = np.float32(-127) / extreme
+        q = np.minimum(np.rint(iscale * blocks), 127).astype(np.float64)
+        return (q * (np.float32(1) / iscale)).reshape(x.shape)
     blocks = x32.reshape(*x.shape[:-1], -1, 32)
     amax = np.abs(blocks).max(axis=-1, keepdims=True)
     d = (amax / np.float32(127)).astype(np.float16).astype(np.float64)
@@ -157,6 +177,22 @@ for _type in (*FLOATS, *LEGACY):
             mul_mat(_type, (64, 18, 3), (64, 5, 6), layouts=_layouts),
             expect_mul_mat,
             nmse_expect=_bound,
+        )
+for _type in (*K_QUANTS, GGML_TYPE_IQ4_NL):
+    for _ne_a, _ne_b, _layouts in (
+        ((256, 48), (256, 33), ("plain", "plain")),
+        ((768, 70), (768, 1), ("plain", "plain")),
+        ((512, 1), (512, 9), ("plain", "plain")),
+        ((256, 18, 3), (256, 5, 6), ("apart", "permuted")),
+        ((256, 18, 3), (256, 5, 6), ("offset", "apart")),
+    ):
+        case(
+            g.GGML_OP_MUL_MAT,
+            f"{ggml_type_name(_type)} {_ne_a} by {_ne_b} {_layouts}",
+            mul_mat(_type, _ne_a, _ne_b, layouts=_layouts),
+            expect_mul_mat,
+            nmse_expect=1e-11,
+            kernel=False,
         )
 for _type, _type_b in ((F16, F16), (BF16, BF16), (GGML_TYPE_Q4_0, GGML_TYPE_Q8_0), (GGML_TYPE_Q8_0, GGML_TYPE_Q8_0)):
     for _layout in ("plain", "permuted"):
@@ -259,6 +295,19 @@ for _a in LEGACY:
             expect_copy,
             exact=True,
         )
+for _type in (*K_QUANTS, GGML_TYPE_IQ4_NL):
+    _name = ggml_type_name(_type)
+    _shape = (512, 3)
+    case(
+        g.GGML_OP_CPY,
+        f"f32 to {_name}",
+        copy(F32, _type, _shape, _shape),
+        expect_copy,
+        nmse=0,
+        nmse_expect=0.2,
+        kernel=False,
+    )
+    case(g.GGML_OP_CPY, f"{_name} to f32", copy(_type, F32, _shape, _shape), expect_copy, exact=True, kernel=False)
 case(g.GGML_OP_CPY, "i32 to i32", copy(I32, I32, (7, 5), (35,)), expect_copy, exact=True)
 for _a, _b in ((F32, F32), (F32, F16), (F16, F32), (F16, F16)):
     _name = f"{ggml_type_name(_a)} to {ggml_type_name(_b)}"

@@ -27,6 +27,28 @@ from .quants_float import (
     ggml_vec_dot_f16,
     ggml_vec_dot_f32,
 )
+from .quants_iq import dequantize_row_iq4_nl, ggml_vec_dot_iq4_nl_q8_0, quantize_iq4_nl, quantize_row_iq4_nl_ref
+from .quants_k import (
+    dequantize_row_q2_K,
+    dequantize_row_q3_K,
+    dequantize_row_q4_K,
+    dequantize_row_q5_K,
+    dequantize_row_q6_K,
+    dequantize_row_q8_K,
+    ggml_vec_dot_q2_K_q8_K,
+    ggml_vec_dot_q3_K_q8_K,
+    ggml_vec_dot_q4_K_q8_K,
+    ggml_vec_dot_q5_K_q8_K,
+    ggml_vec_dot_q6_K_q8_K,
+)
+from .quants_k_search import (
+    quantize_row_q2_K_ref,
+    quantize_row_q3_K_ref,
+    quantize_row_q4_K_ref,
+    quantize_row_q5_K_ref,
+    quantize_row_q6_K_ref,
+    quantize_row_q8_K_ref,
+)
 from .quants_legacy import (
     dequantize_row_q4_0,
     dequantize_row_q4_1,
@@ -52,18 +74,28 @@ from .types import (
     GGML_TYPE_BF16,
     GGML_TYPE_F16,
     GGML_TYPE_F32,
+    GGML_TYPE_IQ4_NL,
+    GGML_TYPE_Q2_K,
+    GGML_TYPE_Q3_K,
     GGML_TYPE_Q4_0,
     GGML_TYPE_Q4_1,
+    GGML_TYPE_Q4_K,
     GGML_TYPE_Q5_0,
     GGML_TYPE_Q5_1,
+    GGML_TYPE_Q5_K,
+    GGML_TYPE_Q6_K,
     GGML_TYPE_Q8_0,
     GGML_TYPE_Q8_1,
+    GGML_TYPE_Q8_K,
     ggml_blck_size,
     ggml_is_quantized,
     ggml_row_size,
     ggml_type_name,
     ggml_type_size,
 )
+
+# what ggml_quantize_chunk converts at a time: enough for numpy, little enough for the cache
+ELEMENTS_PER_CALL = 1 << 16
 
 RowFunction = Callable[[np.ndarray, np.ndarray, int], None]
 DotFunction = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
@@ -76,12 +108,14 @@ class RowFunctions:
     to_float(x, y, k): bytes to floats. from_float(x, y, k): floats to bytes at run time (activations, CPY).
     from_float_ref(x, y, k): floats to bytes as files are written; differs from from_float for Q8_0 and Q8_1 only.
     vec_dot(n, vx, vy): rows of this type with a row of its vec_dot_type; None for types that are never weights.
+    quantize(x, y, k): what ggml_quantize_chunk uses; None where that is from_float_ref.
     """
 
     to_float: RowFunction
     from_float: RowFunction
     from_float_ref: RowFunction
     vec_dot: DotFunction | None = None
+    quantize: RowFunction | None = None
 
 
 row_functions: dict[int, RowFunctions] = {
@@ -136,6 +170,46 @@ row_functions: dict[int, RowFunctions] = {
     GGML_TYPE_Q8_1: RowFunctions(
         to_float=dequantize_row_q8_1, from_float=quantize_row_q8_1, from_float_ref=quantize_row_q8_1_ref
     ),
+    GGML_TYPE_Q2_K: RowFunctions(
+        to_float=dequantize_row_q2_K,
+        from_float=quantize_row_q2_K_ref,
+        from_float_ref=quantize_row_q2_K_ref,
+        vec_dot=ggml_vec_dot_q2_K_q8_K,
+    ),
+    GGML_TYPE_Q3_K: RowFunctions(
+        to_float=dequantize_row_q3_K,
+        from_float=quantize_row_q3_K_ref,
+        from_float_ref=quantize_row_q3_K_ref,
+        vec_dot=ggml_vec_dot_q3_K_q8_K,
+    ),
+    GGML_TYPE_Q4_K: RowFunctions(
+        to_float=dequantize_row_q4_K,
+        from_float=quantize_row_q4_K_ref,
+        from_float_ref=quantize_row_q4_K_ref,
+        vec_dot=ggml_vec_dot_q4_K_q8_K,
+    ),
+    GGML_TYPE_Q5_K: RowFunctions(
+        to_float=dequantize_row_q5_K,
+        from_float=quantize_row_q5_K_ref,
+        from_float_ref=quantize_row_q5_K_ref,
+        vec_dot=ggml_vec_dot_q5_K_q8_K,
+    ),
+    GGML_TYPE_Q6_K: RowFunctions(
+        to_float=dequantize_row_q6_K,
+        from_float=quantize_row_q6_K_ref,
+        from_float_ref=quantize_row_q6_K_ref,
+        vec_dot=ggml_vec_dot_q6_K_q8_K,
+    ),
+    GGML_TYPE_Q8_K: RowFunctions(
+        to_float=dequantize_row_q8_K, from_float=quantize_row_q8_K_ref, from_float_ref=quantize_row_q8_K_ref
+    ),
+    GGML_TYPE_IQ4_NL: RowFunctions(
+        to_float=dequantize_row_iq4_nl,
+        from_float=quantize_row_iq4_nl_ref,
+        from_float_ref=quantize_row_iq4_nl_ref,
+        vec_dot=ggml_vec_dot_iq4_nl_q8_0,
+        quantize=quantize_iq4_nl,
+    ),
 }
 
 
@@ -176,13 +250,18 @@ def ggml_quantize_chunk(type: int, src: np.ndarray, dst: np.ndarray, start: int,
     Leaves out the importance matrix of C's last argument.
     """
     functions = row_functions_of(type)
+    quantize = functions.quantize or functions.from_float_ref
     row_size = ggml_row_size(type, n_per_row)
     GGML_ASSERT(start % ggml_blck_size(type) == 0, "start is inside a block", got=start)
     GGML_ASSERT(start % n_per_row == 0, "start is inside a row", got=start)
 
+    # blocks know nothing of rows, so several rows go in one call
+    rows_per_call = max(1, ELEMENTS_PER_CALL // n_per_row)
     first_row = start // n_per_row
-    for ir in range(first_row, first_row + nrows):
-        x = src[ir * n_per_row : (ir + 1) * n_per_row]
-        y = dst[ir * row_size : (ir + 1) * row_size]
-        functions.from_float_ref(x, y, n_per_row)
+    end_row = first_row + nrows
+    for ir in range(first_row, end_row, rows_per_call):
+        ir_end = min(ir + rows_per_call, end_row)
+        x = src[ir * n_per_row : ir_end * n_per_row]
+        y = dst[ir * row_size : ir_end * row_size]
+        quantize(x, y, x.size)
     return nrows * row_size
