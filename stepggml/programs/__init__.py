@@ -124,6 +124,8 @@ def open_program(path: str) -> Program:
     with ModelFile(path) as file:
         magic = file.read(MAGIC_SIZE, "the magic")
     for module_info in pkgutil.iter_modules(__path__):
+        if module_info.name.startswith("_"):
+            continue
         module = importlib.import_module(f"{__name__}.{module_info.name}")
         if module.MAGIC == magic:
             return module.PROGRAM(path)
