@@ -19,8 +19,8 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint16_t
 
 from .blocks cimport code_sum, codes_runtime
 from .ggml cimport (
-    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, ggml_blck_size, ggml_compute_params,
-    ggml_tensor,
+    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, ggml_blck_size,
+    ggml_compute_params, ggml_tensor,
 )
 from .simd cimport bf16_to_float, float_to_bf16, float_to_half, floats_to_halfs, half_to_float, halfs_to_floats
 from .team cimport share

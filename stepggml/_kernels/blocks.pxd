@@ -7,7 +7,7 @@ Two of them exist twice: `_ref` is for weights; the runtime form, for activation
 even.
 """
 from libc.math cimport fabsf, roundf
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int8_t, int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from .ggml cimport (
@@ -15,9 +15,8 @@ from .ggml cimport (
     GGML_TYPE_Q8_0, GGML_TYPE_Q8_1, QK, block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0, block_q8_1,
 )
 from .simd cimport (
-    decode, decode_signed, load_fifth_bits, load_nibbles, vu8,
-    bf16s_to_floats, bits_of_float, float_from_bits, float_to_half, floats_to_bf16s, floats_to_halfs, half_to_float,
-    halfs_to_floats, round_even,
+    bf16s_to_floats, bits_of_float, decode, decode_signed, float_from_bits, float_to_half, floats_to_bf16s,
+    floats_to_halfs, half_to_float, halfs_to_floats, load_fifth_bits, load_nibbles, round_even, vu8,
 )
 
 

@@ -4,7 +4,7 @@
 The Python twins of these structs are the ctypes classes of stepggml.ggml; a test compares every offset
 (plan.struct_layout). Only declarations and two-line accessors are here; left out: everything that allocates or builds.
 """
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
 
 cdef enum:
     GGML_MAX_DIMS = 4

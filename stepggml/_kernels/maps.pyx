@@ -5,7 +5,7 @@ A row is done in strips of dense floats (strips.pxd); the arithmetic is one plai
 vectorises. Results may go where src0 lies: an element is read before it is written.
 """
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int64_t
 from libc.string cimport memmove
 
 from .ggml cimport (

@@ -9,14 +9,13 @@ bit of the result.
 from libc.stdint cimport int64_t, uint16_t
 
 from .activations cimport (
-    column_of, float_columns, pack_panel, panel_depth, q8_column, q8_column_at, q8_column_bytes,
-    q8_columns,
+    column_of, float_columns, pack_panel, panel_depth, q8_column, q8_column_at, q8_column_bytes, q8_columns,
 )
 from .dots cimport dot_bf16, dot_f16, dot_f32, dot_q4_0, dot_q4_1, dot_q5_0, dot_q5_1, dot_q8_0
 from .ggml cimport (
-    ASSERTION, DONE, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,
-    GGML_TYPE_Q5_1, GGML_TYPE_Q8_0, UNSUPPORTED, block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0,
-    ggml_blck_size, ggml_compute_params, ggml_tensor, ggml_type_size,
+    ASSERTION, DONE, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1,
+    GGML_TYPE_Q8_0, UNSUPPORTED, block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0, ggml_blck_size,
+    ggml_compute_params, ggml_tensor, ggml_type_size,
 )
 from .simd cimport V_LANES
 from .strips cimport is_float_type

@@ -12,11 +12,8 @@ from .ggml cimport (
     ggml_compute_params, ggml_is_contiguous, ggml_nelements, ggml_nrows, ggml_tensor, ggml_type_size, row_at,
     same_shape,
 )
-from .simd cimport (
-    bf16_to_float, bf16s_to_floats, float_to_bf16, float_to_half, floats_to_bf16s, floats_to_halfs, half_to_float,
-    halfs_to_floats,
-)
-from .team cimport ggml_barrier, share
+from .simd cimport bf16_to_float, float_to_bf16, float_to_half, half_to_float
+from .team cimport share
 
 cdef enum:
     CHUNK = 512  # floats converted at a time, a whole number of blocks

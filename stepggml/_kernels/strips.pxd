@@ -6,10 +6,7 @@ A dense F32 row is used where it lies; anything else goes through a buffer of ST
 from libc.stdint cimport int64_t, uint16_t
 
 from .ggml cimport GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32
-from .simd cimport (
-    bf16_to_float, bf16s_to_floats, float_to_bf16, float_to_half, floats_to_bf16s, floats_to_halfs, half_to_float,
-    halfs_to_floats,
-)
+from .simd cimport bf16_to_float, bf16s_to_floats, float_to_bf16, float_to_half, half_to_float, halfs_to_floats
 
 cdef enum:
     STRIP = 256

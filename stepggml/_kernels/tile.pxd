@@ -12,9 +12,7 @@ from libc.string cimport memset
 from .activations cimport has_minimum
 from .blocks cimport row_to_floats
 from .ggml cimport GGML_TYPE_Q4_1, block_q4_1, block_q5_1, ggml_blck_size, ggml_tensor, ggml_type_size
-from .simd cimport (
-    V_LANES, decode, half_to_float, load_fifth_bits, load_nibbles, v_load, v_set1, v_store, vfloat,
-)
+from .simd cimport V_LANES, decode, half_to_float, load_fifth_bits, load_nibbles, v_load, v_set1, v_store, vfloat
 
 cdef extern from * nogil:
     """
