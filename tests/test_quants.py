@@ -9,6 +9,7 @@ from stepggml.ggml import (
     GGML_TYPE_BF16,
     GGML_TYPE_F16,
     GGML_TYPE_F32,
+    GGML_TYPE_I32,
     GGML_TYPE_IQ4_NL,
     GGML_TYPE_Q2_K,
     GGML_TYPE_Q3_K,
@@ -25,11 +26,14 @@ from stepggml.ggml import (
     GGMLAbort,
     ggml_blck_size,
     ggml_get_type_traits,
+    ggml_log_set,
     ggml_quantize_chunk,
     ggml_row_size,
     ggml_type_name,
+    ggml_validate_row_data,
 )
 from stepggml.ggml.quants import row_functions, rows_from_float, rows_to_float
+from stepggml.ggml.validate import SCALES
 
 N = 256
 _I = np.arange(N)
@@ -229,3 +233,38 @@ def test_k_quants_of_rough_rows():
             back = floats(type, packed(type, x))
             assert np.all(np.isfinite(back))
             assert np.sum((back - x) ** 2) < 0.2 * np.sum(x**2), ggml_type_name(type)
+
+
+@pytest.mark.parametrize("type", ALL_TYPES, ids=ggml_type_name)
+def test_validation_finds_infinities_and_nan(type):
+    messages = []
+    ggml_log_set(lambda level, text, user_data: messages.append(text))
+    try:
+        y = packed(type, INPUT_A)
+        assert ggml_validate_row_data(type, y.ctypes.data, y.size)
+        assert messages == []
+        # a NaN in the last of the floats that are looked at: the value itself, or the first block's scale
+        if ggml_blck_size(type) == 1:
+            dtype = {GGML_TYPE_F32: np.float32, GGML_TYPE_F16: np.float16, GGML_TYPE_BF16: np.uint16}[type]
+            y.view(dtype)[-1] = 0x7FC0 if type == GGML_TYPE_BF16 else np.nan
+        else:
+            blocks = y.view(SCALES[type][0])
+            blocks[SCALES[type][1][-1]][-1] = np.inf
+        assert not ggml_validate_row_data(type, y.ctypes.data, y.size)
+        assert len(messages) == 1 and messages[0].startswith("ggml_validate_row_data: found")
+        assert not ggml_validate_row_data(type, y.ctypes.data, y.size - 1)
+        assert "invalid size" in messages[1]
+    finally:
+        ggml_log_set(None)
+
+
+def test_validation_of_other_types():
+    ggml_log_set(lambda level, text, user_data: None)
+    try:
+        data = np.full(64, 0xFF, dtype=np.uint8)
+        assert ggml_validate_row_data(GGML_TYPE_I32, data.ctypes.data, 64)
+        assert not ggml_validate_row_data(4, data.ctypes.data, 64)
+        bits = np.array([0x7F80, 0x3F80], dtype=np.uint16)
+        assert not ggml_validate_row_data(GGML_TYPE_BF16, bits.ctypes.data, 4)
+    finally:
+        ggml_log_set(None)
