@@ -1,0 +1,99 @@
+"""`stepggml debug`: makes a session and a console, feeds it -x, -ex and stdin, or opens the prompt."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TextIO
+
+from ..ggml import ggml_log_set
+from .console import Console
+from .programs import model_program
+from .session import Session
+from .style import Line
+
+EXIT_OK = 0
+EXIT_ASSERT = 1
+
+
+def debug_main(args: argparse.Namespace) -> int:
+    """Run the debugger. args: options (RunOptions), script (("x", file) and ("ex", command), in order), batch.
+
+    Returns the exit status: 1 when an `assert` command failed. Raises GGMLFileError for a model file that is none.
+    """
+    session = Session(model_program(args.options))
+    console = Console(session)
+    ggml_log_set(LogToConsole(console))
+    try:
+        interactive = sys.stdin.isatty() and not args.batch
+        run_script(console, args.script)
+        if not args.batch and not console.done:
+            if interactive:
+                open_prompt(console)
+            else:
+                feed(console, sys.stdin)
+    finally:
+        ggml_log_set(None)
+        session.close()
+    return EXIT_ASSERT if console.failed_asserts else EXIT_OK
+
+
+class LogToConsole:
+    """ggml's messages among the program's own output, in the order in which things happen."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.middle = False  # the last message did not end its line
+
+    def __call__(self, level: int, text: str, user_data: object) -> None:
+        self.console.program_output(text)
+
+
+def run_script(console: Console, script: list[tuple[str, str]]) -> None:
+    """The commands of -x files and -ex options, in order."""
+    for kind, text in script:
+        if console.done:
+            return
+        if kind == "x":
+            console.run_line(f'source "{text}"')
+        else:
+            console.run_script_line(text)
+    console.end_collecting()
+
+
+def feed(console: Console, stream: TextIO) -> None:
+    """Commands from a pipe or a file, each shown behind the prompt."""
+    while not console.done:
+        try:
+            line = stream.readline()
+        except KeyboardInterrupt:
+            console.show_error("interrupted")
+            return
+        except (UnicodeDecodeError, ValueError) as error:
+            console.show_error(f"cannot read the commands: {error}")
+            return
+        if not line:
+            break
+        console.run_script_line(line.rstrip("\n"))
+    console.end_collecting()
+
+
+def open_prompt(console: Console) -> None:
+    """The interactive prompt, with the first stop on the screen."""
+    from .repl import Repl
+
+    console.show(banner(console))
+    if console.session.state == "idle":
+        console.run_line("start")
+        console.repeat_line = ""
+    Repl(console).run()
+
+
+def banner(console: Console) -> list[Line]:
+    """The first words."""
+    session = console.session
+    limit = session.record_limit >> 20
+    return [
+        Line(("title", "stepggml"), f"  {session.program.name}   history for going back: up to {limit} MiB"),
+        Line(("hint", "s/n source line · si/ni node · layer · token · rsi back · p T[i,j] · why T[i,j] · help · q")),
+    ]

@@ -1,0 +1,149 @@
+"""The card of one node: what it is, where it lies, what it is made of, what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..stops import Badge, NodeInfo, Origin
+from ..style import Line, elide, rule, table
+from .formulas import formula, list_ne
+from .values import render_array, statistics, stats_line
+
+
+def short_path(path: str) -> str:
+    """A source file as the user writes it: gpt2/graph.py for the package's own, the file name for others."""
+    for folder in ("/stepggml/", "/tutorials/"):
+        if folder in path:
+            return path.rsplit(folder, 1)[1]
+    return path.rsplit("/", 1)[-1]
+
+
+def badge_part(badge: Badge) -> tuple[str, str]:
+    """A badge in its colour."""
+    return (badge.kind, badge.text)
+
+
+def display_name(info: NodeInfo) -> str:
+    """The name, and the builder's variable where that says more."""
+    name = info.name or f"tensor at {info.address:#x}"
+    if info.variable and info.variable != name and not info.name.endswith(info.variable):
+        return f'{name} "{info.variable}"'
+    return name
+
+
+def place_text(info: NodeInfo) -> str:
+    """Where the bytes are: buffer and offset, or nowhere."""
+    if info.data == 0:
+        return "no memory yet"
+    if info.offset is None:
+        return f"{info.buffer or 'pool'} {info.data:#x}"
+    return f"{info.buffer} +{info.offset:,}"
+
+
+def origin_text(origin: Origin) -> str:
+    """made by gpt2/graph.py:96 ← gpt2_graph:63 ← ..."""
+    place = origin.place
+    if place is None:
+        return ""
+    text = f"made by {short_path(place[0])}:{place[1]}"
+    frames = list(origin.frames)
+    callers = frames[frames.index(place) + 1 :][:2] if place in frames else []
+    for _file, line, function in callers:
+        text += f" ← {function}:{line}"
+    return text
+
+
+def title_line(info: NodeInfo, n_nodes: int, width: int) -> Line:
+    """The heading of a card."""
+    title = Line(("rule", "─[ "), ("name", info.name or f"{info.address:#x}"), "  ", ("op", info.desc or info.op))
+    if info.variable and info.variable != info.name:
+        title.add(f'  "{info.variable}"')
+    title.add(("rule", " ]─"))
+    fields = []
+    if info.index is not None and info.op != "NONE":
+        fields.append(Line(f"{info.index + 1}/{n_nodes}"))
+    if info.il is not None:
+        fields.append(Line(f"layer {info.il}"))
+    fields.append(Line(badge_part(info.badge)))
+    made = origin_text(info.origin)
+    if made:
+        fields.append(Line(made))
+    for i, field in enumerate(fields):
+        title.add(("rule", " " if i == 0 else " · ")).add(field)
+    title = title.add(" ").fit(width)
+    return title.add(("rule", "─" * (width - len(title))))
+
+
+def shape_lines(info: NodeInfo, width: int) -> list[Line]:
+    """ne, nb, type, bytes, layout, place."""
+    line = Line(
+        "  ", ("dim", "ne "), str(list(info.ne)), ("dim", "  nb "), str(list(info.nb)), "  ", ("type", info.type)
+    )
+    line.add(f"  {info.nbytes:,} B")
+    layout = "contiguous" if info.contiguous else "strided"
+    second = Line(layout, "  ", ("address", place_text(info)))
+    if info.view_src:
+        second.add(("dim", "  view of ")).add(("name", info.view_src))
+        if info.view_offs:
+            second.add(f" +{info.view_offs:,} B")
+    if info.inplace_of:
+        second.add(("dim", "  in place of ")).add(("name", info.inplace_of))
+    if len(line) + 2 + len(second) <= width:
+        return [line.add("  ").add(second)]
+    return [line, Line("  ").add(second)]
+
+
+def source_rows(srcs: Sequence[NodeInfo], width: int) -> list[Line]:
+    """One line per operand."""
+    rows = []
+    for i, src in enumerate(srcs):
+        name = display_name(src)
+        rows.append(
+            [
+                Line(("dim", f"src{i}")),
+                Line(("name", elide(name, 40))),
+                Line(("type", src.type), " ", list_ne(src.ne)),
+                Line(badge_part(src.badge)),
+                Line(("address", place_text(src))),
+            ]
+        )
+    return table(("", "", "", "", ""), rows, width, flex=1) if rows else []
+
+
+def render(
+    info: NodeInfo, srcs: Sequence[NodeInfo], array: np.ndarray | None, note: str, n_nodes: int, width: int
+) -> list[Line]:
+    """The card. `array` is in ggml's order (axis 0 = ne0) or None; `note` says how the values were come by."""
+    lines = [title_line(info, n_nodes, width)]
+    lines += shape_lines(info, width)
+    text = formula(info, srcs)
+    if text:
+        lines.append(Line("  ", text).fit(width))
+    lines += source_rows(srcs, width)
+    if note:
+        lines.append(Line("  ", ("warn", note)).fit(width))
+    if array is not None:
+        lines += preview(array, width)
+    return lines
+
+
+def preview(array: np.ndarray, width: int) -> list[Line]:
+    """The first row and the statistics, on one line where they fit."""
+    if array.size == 0:
+        return [Line("  ", ("dim", "no elements"))]
+    first_row = array[(slice(None), *[0] * (array.ndim - 1))] if array.ndim else array.reshape(1)
+    summary = stats_line(statistics(array))
+    rows = render_array(first_row, max(40, width - len(summary) - 8), n_edge=3)
+    row = Line(rows[0]) if len(rows) == 1 else rows[0]
+    if array.ndim > 1 and array.size > array.shape[0]:
+        row.add(("dim", " …"))
+    if len(row) + 3 + len(summary) <= width:
+        return [row.pad(width - len(summary)).add(summary)]
+    return [row, Line("  ").add(summary)]
+
+
+def heading(text: str, width: int, *fields: str) -> Line:
+    """A rule with a title."""
+    return rule(text, width, *fields)
