@@ -104,14 +104,20 @@ def ggml_hash_contains(hash_set: ggml_hash_set, key: int) -> bool:
 
 def ggml_hash_insert(hash_set: ggml_hash_set, key: int) -> int:
     """Put `key` in. Returns its slot, or GGML_HASHSET_ALREADY_EXISTS. Aborts when the table is full."""
-    i = ggml_hash_find(hash_set, key)
-    if i == GGML_HASHSET_FULL:
-        GGML_ABORT("the hash set is full")
-    used = used_of(hash_set)
-    if ggml_bitset_get(used, i):
-        return GGML_HASHSET_ALREADY_EXISTS
-    ggml_bitset_set(used, i)
+    size = hash_set.size
     keys = keys_of(hash_set)
+    used = used_of(hash_set)
+    h = ggml_hash(key) % size
+
+    # linear probing, as in ggml_hash_find, but the first free slot is taken
+    i = h
+    while used[i >> 5] & (1 << (i & 31)):
+        if keys[i] == key:
+            return GGML_HASHSET_ALREADY_EXISTS
+        i = (i + 1) % size
+        if i == h:
+            GGML_ABORT("the hash set is full")
+    ggml_bitset_set(used, i)
     keys[i] = key
     return i
 

@@ -185,23 +185,19 @@ def GGML_LOG_ERROR(text: str) -> None:
 # ----------------------------------------------------------------------------------------------------------------------
 # time
 
-_time_start = 0
-
 
 def ggml_time_init() -> None:
-    """Start the clock."""
-    global _time_start
-    _time_start = time.monotonic_ns()
+    """Nothing to prepare: the monotonic clock runs anyway. C needs this call on Windows."""
 
 
 def ggml_time_ms() -> int:
-    """Milliseconds since ggml_time_init."""
-    return (time.monotonic_ns() - _time_start) // 1_000_000
+    """Milliseconds of a clock that never goes back."""
+    return time.monotonic_ns() // 1_000_000
 
 
 def ggml_time_us() -> int:
-    """Microseconds since ggml_time_init."""
-    return (time.monotonic_ns() - _time_start) // 1_000
+    """Microseconds of a clock that never goes back."""
+    return time.monotonic_ns() // 1_000
 
 
 # ----------------------------------------------------------------------------------------------------------------------
