@@ -1,7 +1,7 @@
 """Bare rates of the compiled kernels: python benches/kernels.py [-t THREADS] [-r REPETITIONS] [-k FILTER] [variant ...]
 
 Each line is the median of several runs of one node, on operands larger than the caches where the memory should set the
-pace. Beside it stands what the machine can do, measured in the same run: a read loop, and multiply-adds in registers.
+pace. The first lines are what the machine can do: a read loop, multiply-adds in registers, the bare tile of mul_mat.
 Numbers for two threads mean nothing while another process uses one of the cores.
 """
 
@@ -51,9 +51,25 @@ class Bench:
         """Time nodes of one op; `amount` is the work of all of them in 1e9 units."""
         if self.only not in name:
             return
-        kernel = _kernels.kernel_address(f"ggml_compute_forward_{op}", self.variant)
+        name_of_kernel = op if op.startswith("measure_") else f"ggml_compute_forward_{op}"
+        kernel = _kernels.kernel_address(name_of_kernel, self.variant)
         seconds = self.seconds([(kernel, node.addr, self.n_threads) for node in nodes])
-        print(f"{self.variant:7} {self.n_threads} {name:34} {seconds * 1e6 / len(nodes):10.1f} us {amount / seconds:9.1f} {unit}")
+        microseconds = seconds * 1e6 / len(nodes)
+        print(f"{self.variant:7} {self.n_threads} {name:34} {microseconds:10.1f} us {amount / seconds:9.1f} {unit}")
+
+
+def limits(bench: Bench) -> None:
+    """What the machine can do: read, multiply and add, and the bare rate of mul_mat's innermost loop."""
+    operands = tensor(np.float32([0.999, 0.5]))
+    for megabytes in (0.5, 400):
+        data = tensor(np.ones(int(megabytes * 2.5e5), np.float32))
+        dst = empty(bench.n_threads).set_src(data)
+        bench.line(f"limit: read {megabytes} MB", "measure_read", [dst], data.memory.nbytes / 1e9, "GB/s")
+    for name, work in _kernels.measurements(bench.variant).items():
+        rounds = 20_000_000 // work * 10
+        dst = empty(bench.n_threads).set_src(operands).set_params(rounds)
+        title = f"limit: {name.removeprefix('measure_').replace('_', '-')}"
+        bench.line(title, name, [dst], rounds * work * bench.n_threads / 1e9, "Gop/s")
 
 
 def random_weights(type_id: int, K: int, M: int) -> Tensor:
@@ -66,8 +82,9 @@ def random_weights(type_id: int, K: int, M: int) -> Tensor:
         return Tensor(type_id, (K, M), blocks.reshape(-1))
     if type_id == F32:
         return Tensor(F32, (K, M), rng.standard_normal((M, K), np.float32))
-    memory = (rng.standard_normal((M, K), np.float32).view(np.uint32) >> 16).astype(np.uint16)
-    return Tensor(type_id, (K, M), memory if type_id != F16 else rng.standard_normal((M, K), np.float32).astype(np.float16))
+    values = rng.standard_normal((M, K), np.float32)
+    memory = values.astype(np.float16) if type_id == F16 else (values.view(np.uint32) >> 16).astype(np.uint16)
+    return Tensor(type_id, (K, M), memory)
 
 
 def matmuls(bench: Bench) -> None:
@@ -139,7 +156,7 @@ def executor(bench: Bench) -> None:
     """What one node costs when there is next to nothing to compute."""
     x = tensor(np.ones(64, np.float32))
     nodes = [empty(64).set_src(x, x) for _ in range(1000)]
-    bench.line("1000 tiny nodes, barrier each", "add", nodes, 1e-6, "Mnode/s")
+    bench.line("1000 tiny nodes, barrier each", "add", nodes, len(nodes) / 1e6, "Mnode/s")
 
 
 def main() -> None:
@@ -152,7 +169,7 @@ def main() -> None:
     assert SIZE
     for variant in arguments.variants:
         bench = Bench(variant, arguments.threads, arguments.repetitions, arguments.only)
-        for part in (executor, matmuls, attention, element_wise):
+        for part in (limits, executor, matmuls, attention, element_wise):
             part(bench)
         bench.team.close()
 

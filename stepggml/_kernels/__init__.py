@@ -29,7 +29,7 @@ except ImportError as e:
 
 __all__ = [
     "ENVIRONMENT", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row", "kernel_address",
-    "kernel_names", "quantize_row", "set_gelu_tables", "struct_layout", "variants",
+    "kernel_names", "measurements", "quantize_row", "set_gelu_tables", "struct_layout", "variants",
 ]
 
 ENVIRONMENT = "STEPGGML_KERNELS"
@@ -116,8 +116,13 @@ def kernel_address(name: str, variant: str | None = None) -> int:
 
 
 def kernel_names() -> list[str]:
-    """Names of all kernels, sorted."""
-    return sorted(_kernels[_loaded(None)])
+    """Names of the kernels of ops, sorted."""
+    return sorted(name for name in _kernels[_loaded(None)] if name.startswith("ggml_compute_forward_"))
+
+
+def measurements(variant: str | None = None) -> dict[str, int]:
+    """Kernels that measure the machine, for benches: name -> floating-point operations of one round of one thread."""
+    return dict(_modules[_loaded(variant)]["measure"].WORK)
 
 
 def set_gelu_tables(gelu_addr: int, gelu_quick_addr: int) -> None:

@@ -23,6 +23,7 @@ KERNEL_MODULES = {
     "matmul": SUM_FLAGS,
     "rows": EXACT_FLAGS,
     "quants": EXACT_FLAGS,
+    "measure": SUM_FLAGS,
 }
 
 # Compiled once, for any machine.
