@@ -1,32 +1,134 @@
-"""Reading memory by address without ever crashing, and the arithmetic from an element's indices to its address."""
+"""Reading memory by address without ever crashing, and the arithmetic from an element's indices to its address.
+
+The program's memory is this process's memory: an address that is wrong by one word would end debugger and program
+together. So addresses that a person typed, or that come out of a struct, are read through the kernel, which says no
+instead of faulting; only addresses known to lie in a living pool or buffer (world.py knows) are read directly.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
+from dataclasses import dataclass
 
+from ..ggml import ggml_blck_size, ggml_tensor, ggml_type_size
 from .errors import DebuggerError
 
-_memory: int = -1
+# What one system call reads at most.
+CHUNK = 1 << 24
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _iovec(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]
 
 
 def read_bytes(address: int, size: int) -> bytes:
     """`size` bytes at `address` of this process. Raises DebuggerError where nothing is mapped."""
-    global _memory
-    if size < 0:
-        raise DebuggerError(f"cannot read {size} bytes")
-    if address < 0 or address + size >= 1 << 63:
+    if size < 0 or address < 0 or address + size >= 1 << 63:
         raise DebuggerError(f"cannot read {size} bytes at {address:#x}: no such address")
-    if _memory < 0:
-        _memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
-    chunks = []
+    out = bytearray(size)
     done = 0
     while done < size:
-        try:
-            chunk = os.pread(_memory, min(size - done, 1 << 24), address + done)
-        except OSError:
-            chunk = b""
-        if not chunk:
+        n = _read_some(address + done, out, done, min(size - done, CHUNK))
+        if n <= 0:
             raise DebuggerError(f"cannot read {size} bytes at {address:#x}: nothing is mapped at {address + done:#x}")
-        chunks.append(chunk)
-        done += len(chunk)
-    return b"".join(chunks)
+        done += n
+    return bytes(out)
+
+
+def _read_some(address: int, out: bytearray, start: int, size: int) -> int:
+    """Copy up to `size` bytes from `address` into out[start:]; returns how many could be read, 0 or less for none."""
+    target = (ctypes.c_char * size).from_buffer(out, start)
+    local = _iovec(ctypes.addressof(target), size)
+    remote = _iovec(address, size)
+    n = _libc.process_vm_readv(os.getpid(), ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
+    if n < 0 and ctypes.get_errno() not in (14, 3):  # neither EFAULT nor ESRCH: the system call is not allowed here
+        n = _read_through_file(address, target, size)
+    return n
+
+
+def _read_through_file(address: int, target: ctypes.Array, size: int) -> int:
+    """The same through /proc/self/mem."""
+    try:
+        with open("/proc/self/mem", "rb", buffering=0) as memory:
+            memory.seek(address)
+            return memory.readinto(memoryview(target).cast("B")[:size]) or 0
+    except OSError:
+        return 0
+
+
+def is_readable(address: int, size: int = 1) -> bool:
+    """Whether read_bytes would succeed."""
+    try:
+        read_bytes(address, size)
+    except DebuggerError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Region:
+    """What lies at an address. kind: "pool", "buffer" or "mapping"; what: the finest thing known there, such as a
+    tensor's name.
+    """
+
+    kind: str
+    name: str
+    base: int
+    size: int
+    offset: int
+    what: str = ""
+
+    @property
+    def text(self) -> str:
+        """One line, as in "compute buffer +24,640: node_6"."""
+        text = f"{self.name} +{self.offset:,}"
+        return f"{text}: {self.what}" if self.what else text
+
+
+@dataclass(frozen=True)
+class ElementAddress:
+    """Where an element lies. address: of its first byte (of its block, for quantized types); size: bytes there; text:
+    the sum.
+    """
+
+    address: int
+    size: int
+    within_block: int | None
+    text: str
+
+
+def address_of_element(tensor: ggml_tensor, *indices: int) -> ElementAddress:
+    """The address of element [i0, i1, i2, i3], in ne order; missing indices are 0. Raises DebuggerError outside the
+    tensor.
+
+    data + i3*nb3 + i2*nb2 + i1*nb1 + i0*nb0, where i0 counts blocks for a quantized type. A view's data already holds
+    its offset.
+    """
+    if len(indices) > 4:
+        raise DebuggerError(f"a tensor has 4 dimensions, not {len(indices)}")
+    if tensor.data == 0:
+        raise DebuggerError(f"{tensor.name or 'the tensor'} has no memory yet")
+    i = list(indices) + [0] * (4 - len(indices))
+    for k in range(4):
+        if not 0 <= i[k] < tensor.ne[k]:
+            raise DebuggerError(f"index {i[k]} is outside dimension {k}: ne{k} = {tensor.ne[k]}")
+    blck_size = ggml_blck_size(tensor.type)
+    within_block = None
+    terms = [f"{tensor.data:#x}"]
+    address = tensor.data
+    for k in (3, 2, 1):
+        if tensor.ne[k] > 1:
+            address += i[k] * tensor.nb[k]
+            terms.append(f"{i[k]}*{tensor.nb[k]:,}")
+    if blck_size == 1:
+        address += i[0] * tensor.nb[0]
+        terms.append(f"{i[0]}*{tensor.nb[0]}")
+    else:
+        within_block = i[0] % blck_size
+        address += i[0] // blck_size * tensor.nb[0]
+        terms.append(f"({i[0]}//{blck_size})*{tensor.nb[0]}")
+    text = " + ".join(terms) + f" = {address:#x}"
+    return ElementAddress(address, ggml_type_size(tensor.type), within_block, text)

@@ -1,6 +1,7 @@
 """What can be debugged: a named function that runs to its end, and the place where a debugger should stop first.
 
-A model file becomes a program through stepggml/programs.py, which knows the formats; a tutorial is a Python file run as a script.
+A model file becomes a program through stepggml/programs.py, which knows the formats; a tutorial is a Python file run as
+a script.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from .errors import DebuggerError
 class Program:
     """A thing to debug.
 
-    name: for the prompt and the title. main: runs it from start to end and returns an exit status; it is called once per start, in the
-    session's worker thread. entry: the function at whose first line `start` stops; empty: the very first line that can be stepped.
-    model_path: the model file, or empty. files: further source files that may be stepped into (a script's own).
+    name: for the prompt and the title. main: runs it from start to end and returns an exit status; it is called once
+    per start, in the session's worker thread. entry: the function at whose first line `start` stops; empty: the very
+    first line that can be stepped. model_path: the model file, or empty. files: further source files that may be
+    stepped into (a script's own).
     """
 
     name: str
@@ -36,7 +38,9 @@ ENTRIES = {"Gpt2Program": "gpt2_model_load", "LlamaProgram": "llama_model_load"}
 
 
 def model_program(options: RunOptions) -> Program:
-    """The program that generates text with a model, as `stepggml run` does. Raises GGMLFileError for a file that is none."""
+    """The program that generates text with a model, as `stepggml run` does. Raises GGMLFileError for a file that is
+    none.
+    """
     program = open_program(options.model)
 
     def main() -> int:
@@ -50,7 +54,9 @@ def model_program(options: RunOptions) -> Program:
 
 
 def gpt2_program(model: str, **options: object) -> Program:
-    """model_program with the options given by name: prompt or tokens, n_predict, n_ctx, n_batch, n_threads, seed, greedy, ..."""
+    """model_program with the options given by name: prompt or tokens, n_predict, n_ctx, n_batch, n_threads, seed,
+    greedy, ...
+    """
     return model_program(RunOptions(model=model, **options))
 
 

@@ -1,7 +1,7 @@
 """What a stop tells: why, where in the source, at which node. Plain records, made by the engine and read by everyone.
 
-A stop belongs to one of the kinds "line" (before a source line), "node" (right after a node was computed, or before the first of an
-evaluation), "error" (an exception was raised; its frames are still alive) and "exit" (the program is over).
+A stop belongs to one of the kinds "line" (before a source line), "node" (right after a node was computed, or before the
+first of an evaluation), "error" (an exception was raised; its frames are still alive) and "exit" (the program is over).
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class LineFrame:
-    """One frame of the program's stack: a full path, the line it is at, the function, and its locals (a live, read-only mapping)."""
+    """One frame of the program's stack: a full path, the line it is at, the function, and its locals (a live, read-only
+    mapping).
+    """
 
     file: str
     line: int
@@ -26,8 +28,9 @@ class LineFrame:
 class Origin:
     """Which source made a tensor.
 
-    frames: (file, line, function), innermost first; the builder functions of ggml are the first ones. il: the layer, from the frames'
-    local of that name. variable: what the tensor was bound to ("KQ_soft_max", "model.wte"), aliases: other names it was handed on under.
+    frames: (file, line, function), innermost first; the builder functions of ggml are the first ones. il: the layer,
+    from the frames' local of that name. variable: what the tensor was bound to ("KQ_soft_max", "model.wte"), aliases:
+    other names it was handed on under.
     """
 
     frames: tuple[tuple[str, int, str], ...] = ()
@@ -48,8 +51,9 @@ class Origin:
 class Badge:
     """The state of a tensor's bytes: what one may believe of them.
 
-    kind: "UNALLOCATED", "NOT-COMPUTED", "LIVE", "VIEW-OF" or "OVERWRITTEN-BY". text: as shown ("OVERWRITTEN-BY node_34").
-    by_node: index of the node that overwrote the bytes. view_of: name of the tensor whose bytes a view shows, also when kind is another.
+    kind: "UNALLOCATED", "NOT-COMPUTED", "LIVE", "VIEW-OF" or "OVERWRITTEN-BY". text: as shown ("OVERWRITTEN-BY
+    node_34"). by_node: index of the node that overwrote the bytes. view_of: name of the tensor whose bytes a view
+    shows, also when kind is another.
     """
 
     kind: str
@@ -63,9 +67,11 @@ class Badge:
 
 @dataclass(frozen=True)
 class NodeInfo:
-    """A node or leaf as plain data. Shapes in ne order, nb and offset in bytes; offset counts from the start of the buffer.
+    """A node or leaf as plain data. Shapes in ne order, nb and offset in bytes; offset counts from the start of the
+    buffer.
 
-    index: place in the graph, None for a tensor that is in none yet. address: of the struct, data: of the elements (0: none yet).
+    index: place in the graph, None for a tensor that is in none yet. address: of the struct, data: of the elements (0:
+    none yet).
     """
 
     index: int | None
@@ -115,9 +121,10 @@ class Position:
 class Stop:
     """Why and where the run has stopped.
 
-    reason: "start", "step", "breakpoint", "node", "watch", "catch", "interrupt", "exited", "error", "begin" and "end" (of what history can
-    reach), "teardown" (the program is about to free its memory). kind: see the head of this file. notes: warnings of one line each, such
-    as the first node that holds a NaN. value: what the function returned, after finish(). status: the program's exit status.
+    reason: "start", "step", "breakpoint", "node", "watch", "catch", "interrupt", "exited", "error", "begin" and "end"
+    (of what history can reach), "teardown" (the program is about to free its memory). kind: see the head of this file.
+    notes: warnings of one line each, such as the first node that holds a NaN. value: what the function returned, after
+    finish(). status: the program's exit status.
     """
 
     reason: str
@@ -137,8 +144,8 @@ class Stop:
 class Value:
     """What a tensor holds.
 
-    array: numpy, shape (ne3, ne2, ne1, ne0), float32 or an integer type; None when the bytes cannot be had. note: how the value was come by
-    when it is not simply what lies in memory now.
+    array: numpy, shape (ne3, ne2, ne1, ne0), float32 or an integer type; None when the bytes cannot be had. note: how
+    the value was come by when it is not simply what lies in memory now.
     """
 
     array: Any
