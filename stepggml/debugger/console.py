@@ -59,6 +59,8 @@ class Console:
         self.depth = 0
         self.where: list[str] = []
         self.confirm: Callable[[str], bool] = lambda question: True
+        self.shown_card: object = None  # the node card of the last stop
+        self.in_output = False  # the program has printed something and not ended the line
 
     # ------------------------------------------------------------------------------------------------------------------
     # showing
@@ -69,9 +71,13 @@ class Console:
         return self.settings.width or self.painter.width
 
     def show(self, lines: str | Line | Iterable[str | Line]) -> None:
-        """Print lines, cut to the page."""
+        """Print lines, cut to the page. What the program has printed before keeps its own line."""
         width = self.width
-        for line in as_lines(lines):
+        shown = as_lines(lines)
+        if shown and self.in_output:
+            self.in_output = False
+            self.write("\n")
+        for line in shown:
             self.write(self.painter.paint(line.fit(width)) + "\n")
 
     def write(self, text: str) -> None:
@@ -82,6 +88,15 @@ class Console:
         except BrokenPipeError:
             self.done = True
             raise
+
+    def program_output(self, text: str, style: str = "") -> None:
+        """Print what the program prints, as it comes."""
+        if not text:
+            return
+        for row in text.splitlines(keepends=True):
+            line = Line((style, row.rstrip("\n")))
+            self.write(self.painter.paint(line, strip=False) + ("\n" if row.endswith("\n") else ""))
+        self.in_output = not text.endswith("\n")
 
     def show_error(self, text: str) -> None:
         """Print a message of one line, with the script's place in front."""
@@ -115,7 +130,7 @@ class Console:
 
         text = self.displays[number]
         try:
-            self.show(show_value(self, text, label=f"{number}: {text}"))
+            self.show(show_value(self, text, title=f"{number}: {text}"))
         except DebuggerError as error:
             self.show(Line(("dim", f"{number}: {text} = "), ("warn", str(error))))
 

@@ -32,21 +32,31 @@ def stop_lines(console: Console, stop: Stop) -> list[Line]:
         return lines
     snapshot = console.session.snapshot(nodes=False)
     panes = console.settings.ctx
-    width = console.width
     if not panes:
         return [*lines, position_line(console, stop, snapshot)]
     node = stop.node or snapshot.current
-    if stop.kind != "node" and "source" in panes and stop.frame:
-        lines += source_lines(console, stop.frame[0], snapshot)
+    lower: list[Line] = []
     if "node" in panes and node is not None:
-        lines += card_lines(console, node)
-    if stop.kind == "node" and "source" in panes and node is not None and stop.reason != "node":
-        lines += origin_lines(console, node)
-    if "changes" in panes and snapshot.changes:
-        lines += changes_panel.render(snapshot.changes, width)
-    if lines:
-        lines.append(Line(("rule", "─" * width)))
+        lower += card_lines(console, node, is_stop=stop.kind == "node")
+    changes = [change for change in snapshot.changes if not (stop.kind == "node" and change.text == "1 node computed")]
+    if "changes" in panes and changes:
+        lower += changes_panel.render(changes, console.width)
+    if "source" in panes and stop.kind != "node" and stop.frame:
+        around = lines_around(console, len(lines) + len(lower))
+        lines += source_lines(console, stop.frame[0], snapshot, around=around)
+    lines += lower
+    if lines and not str(lines[-1]).startswith("─"):
+        lines.append(Line(("rule", "─" * console.width)))
     return lines
+
+
+def lines_around(console: Console, n_others: int) -> int:
+    """Source lines before and after the current one: as set, fewer where the screen has no room for them."""
+    height = console.painter.height
+    if height is None:
+        return console.settings.ctx_lines
+    # heading, current line, closing rule, prompt, toolbar
+    return max(2, min(console.settings.ctx_lines, (height - n_others - 5) // 2))
 
 
 def reason_lines(stop: Stop) -> list[Line]:
@@ -82,7 +92,9 @@ def position_line(console: Console, stop: Stop, snapshot: Snapshot) -> Line:
     return Line(stop.text)
 
 
-def source_lines(console: Console, frame: LineFrame, snapshot: Snapshot, current: int | None = None) -> list[Line]:
+def source_lines(
+    console: Console, frame: LineFrame, snapshot: Snapshot, current: int | None = None, around: int | None = None
+) -> list[Line]:
     """The heading and the lines around the current one."""
     width = console.width
     fields = [f"{node_panel.short_path(frame.file)}:{frame.line}", *position_fields(snapshot)]
@@ -90,7 +102,7 @@ def source_lines(console: Console, frame: LineFrame, snapshot: Snapshot, current
     source = linecache.getlines(frame.file)
     if not source:
         return [*lines, Line("  ", ("dim", f"no source: {frame.file}"))]
-    around = console.settings.ctx_lines
+    around = console.settings.ctx_lines if around is None else around
     marked = breakpoint_lines(console, frame.file)
     return lines + source_panel.render(source, current or frame.line, around, around, width, marked)
 
@@ -107,21 +119,33 @@ def position_fields(snapshot: Snapshot) -> list[str]:
 
 def breakpoint_lines(console: Console, path: str) -> set[int]:
     """Lines of a file that have an enabled breakpoint."""
-    found = set()
-    for item in console.session.breakpoints:
-        file, _colon, line = item.spec.rpartition(":")
-        if item.kind == "line" and item.enabled and line.isdigit() and path.endswith(file):
-            found.add(int(line))
-    return found
+    items = console.session.breakpoints.enabled("line")
+    return {item.target[1] for item in items if item.target[0] == path}
 
 
-def card_lines(console: Console, info: NodeInfo) -> list[Line]:
-    """The card of a node, with its operands and values."""
-    session = console.session
-    srcs = sources_of(console, info)
+def card_lines(console: Console, info: NodeInfo, is_stop: bool = False) -> list[Line]:
+    """The card of a node, with its operands and values.
+
+    is_stop: this is the node that the run has stopped at; else it is the one the source is at, and a card that was
+    shown at the stop before shrinks to its heading.
+    """
+    key = (info.address, info.badge, info.index)
+    is_old, console.shown_card = key == console.shown_card, key
+    if is_old and not is_stop:
+        return [node_panel.title_line(info, console.session.n_nodes, console.width)]
     array, note = values_of(console, info)
-    snapshot_nodes = session.n_nodes
-    return node_panel.render(info, srcs, array, note, snapshot_nodes, console.width)
+    made_by = made_by_line(info) if is_stop else None
+    n_nodes = console.session.n_nodes
+    return node_panel.render(info, sources_of(console, info), array, note, n_nodes, console.width, made_by)
+
+
+def made_by_line(info: NodeInfo) -> Line | None:
+    """The source line that made a node."""
+    place = info.origin.place
+    text = linecache.getline(place[0], place[1]).strip() if place else ""
+    if not text:
+        return None
+    return Line("  ", ("dim", str(place[1])), ("rule", " │ ")).add(source_panel.coloured(" ".join(text.split())))
 
 
 def sources_of(console: Console, info: NodeInfo) -> list[NodeInfo]:
@@ -150,13 +174,3 @@ def values_of(console: Console, info: NodeInfo):  # noqa: ANN201
         return view.of(value.array), value.note
     except DebuggerError as error:
         return None, str(error)
-
-
-def origin_lines(console: Console, info: NodeInfo) -> list[Line]:
-    """The source line that made a node, with one line before and after."""
-    place = info.origin.place
-    if place is None:
-        return []
-    source = linecache.getlines(place[0])
-    title = rule(place[2], console.width, f"{node_panel.short_path(place[0])}:{place[1]}", "the line that made it")
-    return [title, *source_panel.render(source, place[1], 1, 1, console.width)] if source else []

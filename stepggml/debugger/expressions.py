@@ -384,6 +384,12 @@ def evaluate_element(text: str, scope: Scope) -> tuple[ggml_tensor, tuple[int, .
     return tensor, tuple(index)
 
 
+class TensorAddress(int):
+    """An address that was named by a tensor whose data begin there."""
+
+    tensor: ggml_tensor
+
+
 def evaluate_address(text: str, scope: Scope) -> int:
     """An address: a number, the data of a tensor, or an expression of them. Raises DebuggerError."""
     value = evaluate(text, scope)
@@ -392,7 +398,9 @@ def evaluate_address(text: str, scope: Scope) -> int:
     if isinstance(value, ggml_tensor):
         if value.data == 0:
             raise DebuggerError(f"{text.strip()} has no data yet: it is UNALLOCATED")
-        return value.data
+        address = TensorAddress(value.data)
+        address.tensor = value
+        return address
     if isinstance(value, np.integer):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):

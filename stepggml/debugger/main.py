@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TextIO
 
 from ..ggml import ggml_log_set
+from ..programs import RunOptions, open_program
 from .console import Console
-from .programs import model_program
+from .programs import Program, model_program
 from .session import Session
 from .style import Line
 
@@ -21,9 +24,10 @@ def debug_main(args: argparse.Namespace) -> int:
 
     Returns the exit status: 1 when an `assert` command failed. Raises GGMLFileError for a model file that is none.
     """
-    session = Session(model_program(args.options))
-    console = Console(session)
-    ggml_log_set(LogToConsole(console))
+    output = ProgramOutput()
+    session = Session(program_with(args.options, output.put_token))
+    console = output.console = Console(session)
+    ggml_log_set(output.log)
     try:
         interactive = sys.stdin.isatty() and not args.batch
         run_script(console, args.script)
@@ -38,15 +42,33 @@ def debug_main(args: argparse.Namespace) -> int:
     return EXIT_ASSERT if console.failed_asserts else EXIT_OK
 
 
-class LogToConsole:
-    """ggml's messages among the program's own output, in the order in which things happen."""
+def program_with(options: RunOptions, put_token: Callable[[int, bytes], bool]) -> Program:
+    """The program of a model file, its text going to `put_token`. Raises GGMLFileError."""
+    runner = open_program(options.model)
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.middle = False  # the last message did not end its line
+    def main() -> int:
+        runner.generate(options, put_token)
+        return EXIT_OK
 
-    def __call__(self, level: int, text: str, user_data: object) -> None:
-        self.console.program_output(text)
+    return replace(model_program(options), main=main)
+
+
+class ProgramOutput:
+    """What the program says, shown among the debugger's own output in the order in which things happen."""
+
+    def __init__(self) -> None:
+        self.console: Console | None = None
+
+    def log(self, level: int, text: str, user_data: object) -> None:
+        """ggml's log callback."""
+        if self.console is not None:
+            self.console.program_output(text, "dim")
+
+    def put_token(self, id: int, piece: bytes) -> bool:
+        """Show a token of the text; True lets the program go on."""
+        if self.console is not None:
+            self.console.program_output(piece.decode("utf-8", "replace"), "good")
+        return True
 
 
 def run_script(console: Console, script: list[tuple[str, str]]) -> None:

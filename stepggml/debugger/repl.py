@@ -80,8 +80,11 @@ class CommandCompleter(Completer):
         except DebuggerError:
             return
         for text, position in found[:MAX_COMPLETIONS]:
-            meta = registry.commands[text].summary if position == 0 and text in registry.commands else ""
-            yield Completion(text, position - len(line), display_meta=meta)
+            is_command = position == len(line) - len(line.lstrip())
+            meta = registry.commands[text].summary if is_command and text in registry.commands else ""
+            # a command's name is followed by its arguments
+            ending = " " if is_command else ""
+            yield Completion(text + ending, position - len(line), display=text, display_meta=meta)
 
 
 class CommandLexer(Lexer):

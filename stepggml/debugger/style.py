@@ -248,6 +248,7 @@ class Painter:
         self.colours = colours_wanted(stream) if colours is None else colours
         self.fixed_width = width
         self.encoding = getattr(stream, "encoding", None) or "utf-8"
+        self.is_terminal = bool(getattr(stream, "isatty", None) and stream.isatty())
         self.is_ascii = os.environ.get("TERM", "") == "dumb" and colours is None
 
     @property
@@ -255,13 +256,19 @@ class Painter:
         """Columns of the page now: a terminal may be resized at any time."""
         return self.fixed_width or page_width(self.stream)
 
-    def paint(self, line: Line) -> str:
-        """One line as text, without the newline."""
+    @property
+    def height(self) -> int | None:
+        """Rows of the terminal; None when the output is none."""
+        return shutil.get_terminal_size((DEFAULT_WIDTH, 24)).lines if self.is_terminal else None
+
+    def paint(self, line: Line, strip: bool = True) -> str:
+        """One line as text, without the newline; blanks at its end are dropped unless `strip` is False."""
         parts = []
         for style, text in line.spans:
             code = SGR.get(style, "") if self.colours else ""
             parts.append(f"\x1b[{code}m{text}\x1b[0m" if code and text else text)
-        return self.encodable("".join(parts)).rstrip()
+        text = self.encodable("".join(parts))
+        return text.rstrip() if strip else text
 
     def encodable(self, text: str) -> str:
         """Text with stand-ins for the characters that the stream's encoding lacks."""

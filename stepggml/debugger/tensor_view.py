@@ -138,12 +138,7 @@ class TensorView(np.lib.mixins.NDArrayOperatorsMixin):
     @property
     def numpy(self) -> np.ndarray:
         """The values in numpy's order, (ne3, ne2, ne1, ne0)."""
-        value = self.value()
-        if value.array is None:
-            raise DebuggerError(
-                f"{self.label} has no values to show: {value.badge.text}{'; ' + value.note if value.note else ''}"
-            )
-        return value.array
+        return self.present(self.value())
 
     def array(self) -> Elements:
         """The values in ggml's order, trailing dimensions of 1 left out. Raises DebuggerError when there are none."""
@@ -171,13 +166,27 @@ class TensorView(np.lib.mixins.NDArrayOperatorsMixin):
         for axis, i in enumerate(indices):
             if isinstance(i, int | np.integer) and not -ne[axis] <= i < ne[axis]:
                 raise DebuggerError(f"index {i} is outside ne{axis} = {ne[axis]} of {self.label} {list(self.shape)}")
-        array = self.numpy.transpose()
-        result = array[index]
+        result = self.part(indices)
         n_kept = ggml_n_dims(self.tensor)
         # what lies beyond the named dimensions and has one element only is left out
         if len(indices) <= n_kept and Ellipsis not in indices:
             result = result.reshape(result.shape[: result.ndim - (4 - n_kept)])
         return elements(result, self.type)
+
+    def part(self, indices: tuple[Any, ...]) -> np.ndarray:
+        """Elements by up to four indices in ggml's order. Raises DebuggerError when there are no values."""
+        if not all(isinstance(i, int | np.integer | slice) for i in indices):
+            return self.numpy.transpose()[indices]
+        full = [*indices, *[slice(None)] * (4 - len(indices))]
+        value = self.session.value(self.tensor, tuple(reversed(full)))
+        return np.asarray(self.present(value)).transpose()
+
+    def present(self, value: Value) -> np.ndarray:
+        """A value's array. Raises DebuggerError when there is none."""
+        if value.array is None:
+            note = f"; {value.note}" if value.note else ""
+            raise DebuggerError(f"{self.label} has no values to show: {value.badge.text}{note}")
+        return value.array
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         array = np.asarray(self.array())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ... import _kernels
@@ -145,7 +145,7 @@ def info_node(console: Console, tensor: Tensor | None = None) -> list[Line]:
             raise DebuggerError("info node needs a node here, for instance: info node 24")
     else:
         info = session.info(tensor)
-    lines = card_lines(console, info)
+    lines = card_lines(console, info, is_stop=True)
     snapshot = session.snapshot() if session.graph is not None else None
     if snapshot is not None:
         readers = [node for node in snapshot.nodes if info.address in node.src_addresses]
@@ -167,16 +167,16 @@ def info_objects(console: Console, what: Rest = "") -> list[Line]:
     Example: info objects
     Example: info objects ctx_w 0 10
     """
-    pools_ = [pool for pool in console.session.snapshot(nodes=False).pools]
-    if not pools_:
+    found = console.session.snapshot().pools
+    if not found:
         return [Line("no context has been made yet")]
-    pool, rest = choose_pool(pools_, what)
+    pool, rest = choose_pool(found, what)
     page = read_page(rest, len(pool.objects), console.settings.page)
     lines = pools.render_objects(pool, page.first, page.last, console.width)
     return show_page(console, lines, page, f"info objects {pool.name}", rest)
 
 
-def choose_pool(found: list[PoolInfo], what: str) -> tuple[PoolInfo, str]:
+def choose_pool(found: Sequence[PoolInfo], what: str) -> tuple[PoolInfo, str]:
     """The pool that the first word names, else the newest. Raises DebuggerError."""
     word, _blank, rest = what.partition(" ")
     if not word or word.isdigit() or word == "all":
@@ -193,7 +193,7 @@ def info_context(console: Console) -> list[Line]:
 
     Example: info context
     """
-    found = console.session.snapshot(nodes=False).pools
+    found = console.session.snapshot().pools
     return pools.render_pools(found, console.width) if found else [Line("no context has been made yet")]
 
 

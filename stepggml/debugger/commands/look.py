@@ -15,8 +15,9 @@ from ..errors import DebuggerError
 from ..memory import read_bytes
 from ..panels import quant_blocks
 from ..panels import values as values_panel
-from ..panels.node import badge_part
+from ..panels.node import badge_part, label, variable_text
 from ..panels.scalars import format_scalar, shown_object
+from ..stops import NodeInfo
 from ..style import Line
 from ..tensor_view import TensorView, raw_bits
 
@@ -40,7 +41,7 @@ def print_value(console: Console, fmt: Fmt, expression: Expression = "$") -> lis
 
 
 def show_value(
-    console: Console, text: str, fmt: FormatSpec | None = None, label: str = "", keep: bool = False
+    console: Console, text: str, fmt: FormatSpec | None = None, title: str = "", keep: bool = False
 ) -> list[Line]:
     """An expression's value as lines; `keep` gives it a $number. Raises DebuggerError."""
     fmt = fmt or FormatSpec()
@@ -50,8 +51,8 @@ def show_value(
     if value is Ellipsis or isinstance(value, type(NotImplemented)):
         value = repr(value)
     if keep:
-        label = console.values.keep(value) or label
-    head = Line(("dim", f"{label} = ")) if label else Line()
+        title = console.values.keep(value) or title
+    head = Line(("dim", f"{title} = ")) if title else Line()
     if isinstance(value, TensorView):
         return tensor_lines(console, value, head, fmt)
     if isinstance(value, np.ndarray):
@@ -66,20 +67,29 @@ def show_value(
 def tensor_lines(console: Console, view: TensorView, head: Line, fmt: FormatSpec) -> list[Line]:
     """A whole tensor: a line about it, its values, and their statistics."""
     info = console.session.info(view.tensor)
-    head.add(("name", view.label))
-    if info.variable and info.variable != view.name:
-        head.add(f' "{info.variable}"')
+    head.add(("name", label(info)))
+    if variable_text(info):
+        head.add(f' "{variable_text(info)}"')
     head.add("  ").add(("op", info.desc)).add("  ").add(("type", info.type)).add(f" {list(view.shape)}  ").add(
         badge_part(info.badge)
     )
     value = view.value()
     lines = [head]
     if value.array is None:
-        return [*lines, Line("  ", ("warn", value.note or f"no values to show: {value.badge.text}"))]
+        return [*lines, Line("  ", ("warn", value.note or no_values_text(info)))]
     if value.note:
         lines.append(Line("  ", ("warn", value.note)))
     array = view.of(value.array)
     return lines + array_body(console, array, fmt)
+
+
+def no_values_text(info: NodeInfo) -> str:
+    """Why a tensor has no values, and what would give it some."""
+    if info.badge.kind == "UNALLOCATED":
+        return "no values: it has no memory yet; the allocator gives it some before the graph is computed"
+    if info.badge.kind == "NOT-COMPUTED" and info.index is not None and info.op != "NONE":
+        return f"no values: not computed yet; `goto node:{info.index}` goes there"
+    return f"no values: {info.badge.text}"
 
 
 def array_lines(console: Console, array: np.ndarray, head: Line, fmt: FormatSpec) -> list[Line]:
@@ -113,7 +123,9 @@ def array_body(console: Console, array: np.ndarray, fmt: FormatSpec) -> list[Lin
 def bit_texts(letter: str, itemsize: int) -> Callable[[Sequence[int]], list[str]]:
     """A function that writes unsigned integers of that many bytes as hex, octal or binary texts."""
     digits = {"x": 2, "o": 3, "t": 8}[letter] * itemsize
-    return lambda values: [f"{value:0{digits}{'b' if letter == 't' else letter}}" for value in values]
+    prefix = {"x": "0x", "o": "0o", "t": ""}[letter]
+    code = "b" if letter == "t" else letter
+    return lambda values: [f"{prefix}{value:0{digits}{code}}" for value in values]
 
 
 def quant_lines(console: Console, text: str) -> list[Line]:

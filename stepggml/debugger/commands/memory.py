@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 from ...ggml import ggml_blck_size, ggml_n_dims, ggml_nbytes, ggml_nelements, ggml_type_size
@@ -12,8 +11,9 @@ from ..errors import DebuggerError
 from ..memory import address_of_element, read_bytes
 from ..panels import hexdump as hexdump_panel
 from ..panels import memory_map
-from ..panels.node import badge_part, place_text
+from ..panels.node import badge_part, label, place_text
 from ..panels.scalars import float_bits
+from ..stops import NodeInfo
 from ..style import Line, rule, table
 from ..tensor_view import TensorView
 
@@ -40,7 +40,18 @@ def examine(console: Console, fmt: Fmt, address: Address | None = None) -> list[
     data = read_bytes(address, fmt.count * size)
     following = f"x/{fmt.count}{letter}{fmt.size} {address + len(data):#x}"
     console.repeat_with(following)
-    return hexdump_panel.render_units(address, data, letter, size, console.width)
+    return [*whose_bytes(console, address), *hexdump_panel.render_units(address, data, letter, size, console.width)]
+
+
+def whose_bytes(console: Console, address: int) -> list[Line]:
+    """A warning when the tensor that named an address does not own the bytes there (yet, or any longer)."""
+    tensor = getattr(address, "tensor", None)
+    if tensor is None:
+        return []
+    badge = console.session.badge(tensor)
+    if badge.kind in ("LIVE", "VIEW-OF"):
+        return []
+    return [Line(("warn", f"these are not its values: {badge.text}"))]
 
 
 @command("hexdump", aliases=("hd",), group="memory")
@@ -54,7 +65,7 @@ def hexdump(console: Console, address: AddressArg, length: Count = 64) -> list[L
         raise DebuggerError(f"hexdump shows at most {MAX_DUMP:,} bytes at once")
     data = read_bytes(address, length)
     shown = data[: 16 * 4 * console.settings.page]
-    lines = hexdump_panel.render(address, shown, console.width)
+    lines = [*whose_bytes(console, address), *hexdump_panel.render(address, shown, console.width)]
     console.repeat_with(f"hexdump {address + len(shown):#x} {length}")
     if len(shown) < len(data):
         lines.append(Line("  ", ("hint", f"… {len(data) - len(shown):,} bytes more: an empty line goes on")))
@@ -111,28 +122,33 @@ def value_line(console: Console, tensor, index: tuple[int, ...], within_block: i
 
 
 def alias_lines(console: Console, address: int, size: int, but: int) -> list[Line]:
-    """Other tensors whose data cover an address."""
+    """Other tensors whose data cover an address: those that exist already, and how many will come."""
     rows = []
+    n_to_come = 0
     for info in known_tensors(console):
-        if info.address != but and info.data and info.data <= address and address + size <= info.data + info.nbytes:
-            rows.append(
-                (
-                    ("name", info.name or hex(info.address)),
-                    ("op", info.desc),
-                    ("type", info.type),
-                    badge_part(info.badge),
-                    f"at its byte {address - info.data:,}",
-                )
-            )
-    if not rows:
+        if info.address == but or not info.data or not info.data <= address <= info.data + info.nbytes - size:
+            continue
+        if info.badge.kind == "NOT-COMPUTED":
+            n_to_come += 1
+            continue
+        rows.append(alias_row(info, address))
+    if not rows and not n_to_come:
         return [Line("  ", ("dim", "no other tensor covers these bytes"))]
-    lines = table(("also in", "", "", "", ""), rows[:12], console.width, flex=0)
+    lines = table(("also in", "", "", "", ""), rows[:12], console.width, flex=0) if rows else []
     if len(rows) > 12:
         lines.append(Line("  ", ("dim", f"… and {len(rows) - 12} more")))
+    if n_to_come:
+        lines.append(Line("  ", ("dim", f"{n_to_come} nodes that are not computed yet will use these bytes")))
     return lines
 
 
-def known_tensors(console: Console):  # noqa: ANN201
+def alias_row(info: NodeInfo, address: int) -> tuple:
+    """A tensor that covers an address."""
+    where = f"at its byte {address - info.data:,}"
+    return (("name", label(info)), ("op", info.desc), ("type", info.type), badge_part(info.badge), where)
+
+
+def known_tensors(console: Console) -> list[NodeInfo]:
     """Nodes, leafs and weights as plain data."""
     from .info import all_tensors
 
@@ -153,22 +169,7 @@ def xinfo(console: Console, address: Address) -> list[Line]:
     lines.append(
         Line("  ", ("dim", f"{region.name}: {region.base:#x} to {region.base + region.size:#x}, {region.size:,} B"))
     )
-    rows = []
-    for info in known_tensors(console):
-        if info.data and info.data <= address < info.data + info.nbytes:
-            rows.append(
-                (
-                    ("name", info.name or hex(info.address)),
-                    ("op", info.desc),
-                    ("type", info.type),
-                    badge_part(info.badge),
-                    f"its byte {address - info.data:,}",
-                )
-            )
-    live = [row for row in rows if row[3][0] in ("LIVE", "VIEW-OF")]
-    others = [row for row in rows if row not in live]
-    if rows:
-        lines += table(("tensor", "", "", "", ""), [*live, *others][:12], console.width, flex=0)
+    lines += alias_lines(console, address, 1, 0)
     return lines
 
 
@@ -279,19 +280,23 @@ def walk(console: Console, tensor: Tensor) -> list[Line]:
     return lines
 
 
-def walk_rows(info, axes: list[int], blck_size: int) -> list[Line]:  # noqa: ANN001
-    """The first eight elements met, with their offsets."""
+def walk_rows(info: NodeInfo, axes: list[int], blck_size: int) -> list[Line]:
+    """The first elements met, then, for each further dimension, where its index goes to 1, 2 and its end."""
+    places: dict[int, str] = {}
+    for position, k in enumerate(axes):
+        unit = blck_size if k == 0 else 1
+        n = info.ne[k] // unit
+        for i in sorted({0, 1, 2, n - 1} & set(range(n))) if position == 0 else sorted({1, 2, n - 1} & set(range(n))):
+            index = [0, 0, 0, 0]
+            index[k] = i * unit
+            places.setdefault(i * info.nb[k], "T[" + ",".join(str(i) for i in index) + "]")
     lines = []
-    counts = [info.ne[k] // (blck_size if k == 0 else 1) for k in axes]
-    order = itertools.product(*(range(min(n, 8)) for n in reversed(counts)))
-    for place in itertools.islice(order, 8):
-        index = [0, 0, 0, 0]
-        for k, i in zip(axes, reversed(place), strict=True):
-            index[k] = i * (blck_size if k == 0 else 1)
-        offset = sum(index[k] // (blck_size if k == 0 else 1) * info.nb[k] for k in range(4))
-        lines.append(
-            Line("    ", ("address", f"+{offset:,}".rjust(10)), "  T[" + ",".join(str(i) for i in index) + "]")
-        )
+    last = None
+    for offset in sorted(places):
+        if last is not None and offset - last > info.nb[axes[0]]:
+            lines.append(Line(" " * 15, ("dim", "…")))
+        lines.append(Line("    ", ("address", f"+{offset:,}".rjust(12)), f"  {places[offset]}"))
+        last = offset
     return lines
 
 
@@ -304,8 +309,8 @@ def vis(console: Console, pool: Word = "", count: Count = 6) -> list[Line]:
     """
     from .info import choose_pool
 
-    pools = console.session.snapshot(nodes=False).pools
+    pools = console.session.snapshot().pools
     if not pools:
         return [Line("no context has been made yet")]
-    chosen, _rest = choose_pool(list(pools), pool)
+    chosen, _rest = choose_pool(pools, pool)
     return memory_map.render_cells(chosen, min(count, 200), console.width)

@@ -9,6 +9,7 @@ from ..breakpoints import Breakpoint
 from ..collector import Collector
 from ..command import command
 from ..errors import DebuggerError
+from ..files import write_file
 from ..session import Session
 from ..stops import Stop
 from ..style import Line, table
@@ -249,11 +250,7 @@ def save_breakpoints(console: Console, path: File) -> Line:
     Example: save breakpoints /dev/null
     """
     lines = [text for item in console.session.breakpoints.list() for text in saved(item)]
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n" if lines else "")
-    except OSError as error:
-        raise DebuggerError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from None
+    write_file(path, "".join(f"{line}\n" for line in lines).encode())
     return Line(f"wrote {len(console.session.breakpoints)} breakpoints to {path}")
 
 

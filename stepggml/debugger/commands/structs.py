@@ -5,7 +5,16 @@ from __future__ import annotations
 import ctypes
 from typing import TYPE_CHECKING, Any
 
-from ...ggml import ggml_cgraph, ggml_context, ggml_hash_set, ggml_init_params, ggml_object, ggml_tensor
+from ...ggml import (
+    ggml_cgraph,
+    ggml_context,
+    ggml_hash_set,
+    ggml_init_params,
+    ggml_object,
+    ggml_op_name,
+    ggml_tensor,
+    ggml_type_name,
+)
 from ..arguments import Tensor, Word
 from ..command import command
 from ..errors import DebuggerError
@@ -55,7 +64,7 @@ def ptype(console: Console, struct: Word, tensor: Tensor | None = None) -> list[
             Line(("name", name.lstrip("_"))),
         ]
         if tensor is not None:
-            row.append(field_text(getattr(tensor, name)))
+            row.append(field_text(getattr(tensor, name), name))
         rows.append(row)
     headers = ["offset", "bytes", "type", "field"] + (["value"] if tensor is not None else [])
     title = rule(f"struct {struct}", console.width, f"{ctypes.sizeof(cls)} B")
@@ -75,8 +84,12 @@ def c_type(field_type: Any, name: str) -> str:
     return C_NAMES.get(field_type.__name__, field_type.__name__)
 
 
-def field_text(value: Any) -> str:
-    """A field's content."""
+def field_text(value: Any, name: str) -> str:
+    """A field's content; enums with their names."""
+    if name == "op":
+        return f"{value} GGML_OP_{ggml_op_name(value)}"
+    if name == "type":
+        return f"{value} {ggml_type_name(value)}"
     if isinstance(value, ctypes.Array):
         items = [f"{item:#x}" if item > 1 << 32 else str(item) for item in value]
         while len(items) > 1 and items[-1] == "0":

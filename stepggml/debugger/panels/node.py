@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..stops import Badge, NodeInfo, Origin
-from ..style import Line, elide, rule, table
+from ..style import Line, elide, table
 from .formulas import formula, list_ne
 from .values import render_array, statistics, stats_line
 
@@ -25,12 +25,23 @@ def badge_part(badge: Badge) -> tuple[str, str]:
     return (badge.kind, badge.text)
 
 
-def display_name(info: NodeInfo) -> str:
-    """The name, and the builder's variable where that says more."""
-    name = info.name or f"tensor at {info.address:#x}"
-    if info.variable and info.variable != name and not info.name.endswith(info.variable):
-        return f'{name} "{info.variable}"'
-    return name
+def label(info: NodeInfo) -> str:
+    """How a tensor is best called: its own name, or its number and variable where the name is made of its parents'."""
+    if info.index is not None and info.op != "NONE" and info.name.strip() != info.name or " (" in info.name:
+        number = f"#{info.index}" if info.index is not None else repr(info.name)
+        return f"{number} {info.variable}" if info.variable else number
+    return info.name or info.variable or f"{info.address:#x}"
+
+
+def variable_text(info: NodeInfo) -> str:
+    """The builder's variable, where the label does not say it."""
+    variable = info.variable or ""
+    return "" if variable in label(info).split() or variable == info.name else variable
+
+
+def short_buffer(name: str) -> str:
+    """A buffer's name without what all of them have: "compute" for "compute buffer", buffer_w for model.buffer_w."""
+    return name.rsplit(".", 1)[-1].removesuffix(" buffer")
 
 
 def place_text(info: NodeInfo) -> str:
@@ -38,26 +49,33 @@ def place_text(info: NodeInfo) -> str:
     if info.data == 0:
         return "no memory yet"
     if info.offset is None:
-        return f"{info.buffer or 'pool'} {info.data:#x}"
-    return f"{info.buffer} +{info.offset:,}"
+        return f"{short_buffer(info.buffer) or 'pool'} {info.data:#x}"
+    return f"{short_buffer(info.buffer)} +{info.offset:,}"
 
 
-def origin_text(origin: Origin) -> str:
-    """made by gpt2/graph.py:96 ← gpt2_graph:63 ← ..."""
+def origin_text(origin: Origin, room: int) -> str:
+    """made by gpt2/graph.py:96 ← gpt2_graph:63 ← ..., with as many callers as there is room for."""
     place = origin.place
     if place is None:
         return ""
     text = f"made by {short_path(place[0])}:{place[1]}"
     frames = list(origin.frames)
-    callers = frames[frames.index(place) + 1 :][:2] if place in frames else []
+    callers = frames[frames.index(place) + 1 :][:3] if place in frames else []
     for _file, line, function in callers:
-        text += f" ← {function}:{line}"
+        longer = f"{text} ← {function}:{line}"
+        if len(longer) > room:
+            break
+        text = longer
     return text
 
 
 def title_line(info: NodeInfo, n_nodes: int, width: int) -> Line:
     """The heading of a card."""
-    title = Line(("rule", "─[ "), ("name", info.name or f"{info.address:#x}"), "  ", ("op", info.desc or info.op))
+    title = Line(("rule", "─[ "))
+    if info.index is not None and info.op != "NONE" and info.name != f"node_{info.index}":
+        title.add(("name", f"#{info.index} "))
+    name = f"'{info.name}'" if info.name != info.name.strip() else info.name
+    title.add(("name", elide(name or f"{info.address:#x}", max(24, width // 3)))).add("  ").add(("op", info.desc))
     if info.variable and info.variable != info.name:
         title.add(f'  "{info.variable}"')
     title.add(("rule", " ]─"))
@@ -67,11 +85,11 @@ def title_line(info: NodeInfo, n_nodes: int, width: int) -> Line:
     if info.il is not None:
         fields.append(Line(f"layer {info.il}"))
     fields.append(Line(badge_part(info.badge)))
-    made = origin_text(info.origin)
-    if made:
-        fields.append(Line(made))
     for i, field in enumerate(fields):
         title.add(("rule", " " if i == 0 else " · ")).add(field)
+    made = origin_text(info.origin, width - len(title) - 5)
+    if made:
+        title.add(("rule", " · ")).add(made)
     title = title.add(" ").fit(width)
     return title.add(("rule", "─" * (width - len(title))))
 
@@ -99,24 +117,37 @@ def source_rows(srcs: Sequence[NodeInfo], width: int) -> list[Line]:
     """One line per operand."""
     rows = []
     for i, src in enumerate(srcs):
-        name = display_name(src)
         rows.append(
             [
                 Line(("dim", f"src{i}")),
-                Line(("name", elide(name, 40))),
+                Line(("name", elide(label(src), 44))),
+                Line(("dim", elide(variable_text(src), 24))),
                 Line(("type", src.type), " ", list_ne(src.ne)),
                 Line(badge_part(src.badge)),
                 Line(("address", place_text(src))),
             ]
         )
-    return table(("", "", "", "", ""), rows, width, flex=1) if rows else []
+    if width < 100 or not any(len(row[2]) for row in rows):
+        rows = [row[:2] + row[3:] for row in rows]
+    return table([""] * len(rows[0]), rows, width, flex=1) if rows else []
 
 
 def render(
-    info: NodeInfo, srcs: Sequence[NodeInfo], array: np.ndarray | None, note: str, n_nodes: int, width: int
+    info: NodeInfo,
+    srcs: Sequence[NodeInfo],
+    array: np.ndarray | None,
+    note: str,
+    n_nodes: int,
+    width: int,
+    made_by: Line | None = None,
 ) -> list[Line]:
-    """The card. `array` is in ggml's order (axis 0 = ne0) or None; `note` says how the values were come by."""
+    """The card.
+
+    array: the values in ggml's order (axis 0 = ne0) or None; note: how they were come by; made_by: the source line.
+    """
     lines = [title_line(info, n_nodes, width)]
+    if made_by is not None:
+        lines.append(made_by.fit(width))
     lines += shape_lines(info, width)
     text = formula(info, srcs)
     if text:
@@ -142,8 +173,3 @@ def preview(array: np.ndarray, width: int) -> list[Line]:
     if len(row) + 3 + len(summary) <= width:
         return [row.pad(width - len(summary)).add(summary)]
     return [row, Line("  ").add(summary)]
-
-
-def heading(text: str, width: int, *fields: str) -> Line:
-    """A rule with a title."""
-    return rule(text, width, *fields)

@@ -108,7 +108,7 @@ def render(block: Block, width: int) -> list[Line]:
             line.add(("name", "qh")).add(f" = 0x{int.from_bytes(fields[name], 'little'):08x}   ")
     lines.append(line.add(("dim", MEANING[block.type])))
     q, v = codes(block), values(block)
-    per_line = 8
+    per_line = 8 if width >= 130 else 4
     for start in range(0, len(q), per_line):
         line = Line("  ", ("dim", f"{first + start:>6}"))
         for j in range(start, start + per_line):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 import struct
 from typing import Any
@@ -88,6 +89,8 @@ def one_line(value: Any) -> str:
         text = _short.repr(value)
     except Exception as error:
         text = f"<{type(value).__name__}: its repr fails with {type(error).__name__}>"
+    # <stepggml.gpt2.model.gpt2_model object at 0x7f..> says no more than its last name
+    text = re.sub(r"<(?:\w+\.)*(\w+) object at (0x[0-9a-f]+)>", r"\1 at \2", text)
     return " ".join(text.split())
 
 
