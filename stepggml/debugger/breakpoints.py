@@ -15,7 +15,7 @@ from .sources import Sources, short_path, similar
 
 CATCHES = ("nan", "inf", "inplace", "overwrite", "alloc", "assert")
 
-LINE_KINDS = ("line", "function", "tensor")
+PLACES = "a place is file:line, a function, node:12, op:MUL_MAT, name:/re/, layer:3 or tensor:NAME"
 
 
 @dataclass
@@ -62,12 +62,11 @@ class BreakpointTable:
         """
         spec = spec.strip()
         if not spec:
-            raise DebuggerError("where? give file:line, a function, node:12, op:MUL_MAT, name:/re/, layer:3 or tensor:NAME")
+            raise DebuggerError(f"where? {PLACES}")
         compiled = compile_condition(condition)
         kind, target, text = self._parse(spec)
-        point = Breakpoint(
-            self._next, spec, kind, condition=condition, temporary=temporary, text=text, target=target, compiled=compiled
-        )
+        point = Breakpoint(self._next, spec, kind, condition=condition, temporary=temporary, text=text)
+        point.target, point.compiled = target, compiled
         if kind == "when":
             point.compiled = target if condition is None else compiled
         self._points[point.id] = point
@@ -87,9 +86,7 @@ class BreakpointTable:
             path, line = self.sources.find_line(file.strip(), int(number))
             return "line", (path, line), f"{short_path(path)}:{line}"
         if not re.fullmatch(r"[A-Za-z_]\w*", spec):
-            raise DebuggerError(
-                f"no such place: {spec!r}; it takes file:line, a function, node:12, op:X, name:/re/, layer:3 or tensor:NAME"
-            )
+            raise DebuggerError(f"no such place: {spec!r}; {PLACES}")
         found = self.sources.find_functions(spec)
         text = ", ".join(f"{spec} at {short_path(path)}:{line}" for path, line in found)
         return "function", frozenset((path, spec) for path, _ in found), text

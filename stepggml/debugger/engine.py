@@ -12,6 +12,7 @@ import ctypes
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from .cursor import Cursor, node_at
 from .history import Eval, History
 from .hooks import Hooks
 from .images import memory_view
+from .nodenames import node_names
 from .nodestops import Goal, NodeReason, NodeStops, count_hit, drop_temporary
 from .programs import Program
 from .provenance import Provenance
@@ -60,6 +62,9 @@ class Ended:
     killed: bool = False
 
 
+# The engine whose graphs lie in memory that all programs share, such as a static buffer of theirs.
+_active: weakref.ref[Engine] | None = None
+
 # Why the worker stands still.
 Raw = LineStop | NodeReason | Ended
 
@@ -76,7 +81,6 @@ class Engine:
         self.cursor = Cursor(self.world, self.provenance, History(limit))
         self.tracer = Tracer(sources, points, self._park_at_line)
         self.stops = NodeStops(points, self.cursor.structs.columns, self.node_names)
-        self.node_names_of = None
         hooks = Hooks(self)
         self.tracer.watched = hooks.table()
         self.tracer.on_floor3_call = hooks.floor3_called
@@ -93,6 +97,7 @@ class Engine:
         self.n_past = 0
         self.n_tokens = 0
         self._killing = False
+        self._set_aside: list[tuple[int, bytes]] = []
         self._parked = threading.Event()
         self._go = threading.Event()
         self._thread: threading.Thread | None = None
@@ -107,6 +112,7 @@ class Engine:
 
     def launch(self, goal: LineGoal) -> Raw:
         """Begin the program."""
+        self.activate()
         self.world.phase = "load"
         self.tracer.set_goal(goal, None)
         self._thread = threading.Thread(target=self._work, name="stepggml-debuggee", daemon=True)
@@ -126,10 +132,25 @@ class Engine:
             self._parked.wait()
         return self.raw
 
+    def activate(self) -> None:
+        """Make the memory that several programs use (pools that a context does not own) this program's."""
+        global _active
+        other = _active() if _active is not None else None
+        if other is self:
+            return
+        if other is not None:
+            shared = [pool for pool in other.world.pools if pool.alive and not pool.owned]
+            other._set_aside = [(pool.address, ctypes.string_at(pool.address, pool.used())) for pool in shared]
+        for address, data in self._set_aside:
+            ctypes.memmove(address, data, len(data))
+        self._set_aside = []
+        _active = weakref.ref(self)
+
     def kill(self) -> None:
         """End the worker; its clean-up code runs."""
         if self._thread is None or not self._thread.is_alive():
             return
+        self.activate()
         self.cursor.to_front()
         self._killing = True
         self._go.set()
@@ -230,6 +251,7 @@ class Engine:
 
 
         def park(reason: NodeReason) -> None:
+            self._compare_with_reference(ev)
             self._park(reason, frame)
 
         try:
@@ -256,6 +278,24 @@ class Engine:
             self.tracer.uninstall()
             self.by_reference = convert(node, ctypes.string_at(int(ev.start[i]), len(before)))
             ctypes.memmove(int(ev.start[i]), before, len(before))
+
+    def _compare_with_reference(self, ev: Eval) -> None:
+        """After a node was stepped through in its reference: how far that is from what the kernel made of it."""
+        expected, self.by_reference = self.by_reference, None
+        if expected is None:
+            return
+        node = node_at(ev, self.cursor.k)
+        start, end = int(ev.start[self.cursor.k]), int(ev.end[self.cursor.k])
+        values = convert(node, ctypes.string_at(start, end - start))
+        with np.errstate(all="ignore"):
+            same = (values == expected) | (np.isnan(values) & np.isnan(expected))
+            difference = np.abs(values - expected)[~same]
+        if difference.size == 0:
+            self.notes.append("the kernel's result, which stays, is bit for bit the reference's")
+        else:
+            largest = float(difference.max())
+            text = f"differs from the reference's in {difference.size} of {same.size} values, by at most {largest:.3g}"
+            self.notes.append(f"the kernel's result, which stays, {text}")
 
     def _watch_for_nan(self, ev: Eval, first: int, last: int) -> None:
         """After nodes first..last have run for the first time: note the first NaN of the run."""
@@ -290,8 +330,8 @@ class Engine:
         return hit, notes
 
     def node_names(self, ev: Eval, k: int) -> Names:
-        """The names that conditions see after node k; the session provides them."""
-        return self.node_names_of(ev, k)
+        """The names that conditions see after node k."""
+        return node_names(self, ev, k)
 
 
 def run_numbers(frame: FrameType | None) -> tuple[int, int]:

@@ -21,6 +21,7 @@ import numpy as np
 from ..ggml import ggml_backend
 from .images import BufferImage
 from .provenance import Maker
+from .tables import Columns
 
 # A place in time: evaluation, and the last node computed in it (-1: none yet).
 Place = tuple[int, int]
@@ -51,30 +52,43 @@ class Write:
         ctypes.memmove(self.address, self.new, len(self.new))
 
 
-@dataclass(eq=False)
 class Eval:
-    """One graph handed to a backend, and its history. Arrays are by node; done: the last node that the program itself
-    has reached.
+    """One graph handed to a backend, and its history.
+
+    Arrays and lists are by node: addresses of the structs, names, makers, il (-1: none), op, noop, start and end of the
+    bytes, old (undo entries). done: the last node that the program itself has reached. before: what was written since
+    the evaluation before; patches: the user's changes after a node.
     """
 
-    index: int
-    backend: ggml_backend
-    addresses: np.ndarray
-    leafs: np.ndarray
-    names: list[str]
-    makers: list[Maker]
-    il: np.ndarray
-    op: np.ndarray
-    noop: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
-    n_past: int = 0
-    n_tokens: int = 0
-    done: int = -1
-    status: int = 0
-    old: list[bytes | None] = field(default_factory=list)
-    before: list[Write] = field(default_factory=list)
-    patches: dict[int, list[Write]] = field(default_factory=dict)
+    def __init__(
+        self,
+        index: int,
+        backend: ggml_backend,
+        addresses: np.ndarray,
+        leafs: np.ndarray,
+        names: list[str],
+        makers: list[Maker],
+        il: np.ndarray,
+        columns: Columns,
+    ) -> None:
+        self.index = index
+        self.backend = backend
+        self.addresses = addresses
+        self.leafs = leafs
+        self.names = names
+        self.makers = makers
+        self.il = il
+        self.op = columns.op
+        self.noop = columns.noop
+        self.start = columns.start
+        self.end = columns.end
+        self.n_past = 0
+        self.n_tokens = 0
+        self.done = -1
+        self.status = 0
+        self.old: list[bytes | None] = [None] * len(addresses)
+        self.before: list[Write] = []
+        self.patches: dict[int, list[Write]] = {}
 
     @property
     def n(self) -> int:

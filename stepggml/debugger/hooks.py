@@ -1,8 +1,8 @@
 """Which functions of ggml the tracer watches, and what each tells: a context was made, a buffer freed, bytes set from
 outside a graph.
 
-The functions know nothing of it. The tracer sees them being called and returning, reads their arguments from the frame,
-and calls one of the methods below.
+The functions know nothing of it. A function that an exception leaves returns None. The tracer sees them being called
+and returning, reads their arguments from the frame, and calls one of the methods below.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ class Hooks:
 
     def context_made(self, frame: FrameType, ctx: Any) -> None:
         """ggml_init returns."""
+        if ctx is None:
+            return
         self.world.add_pool(ctx, self._variable(frame) or "context")
 
     def context_freed(self, frame: FrameType) -> None:
@@ -90,6 +92,8 @@ class Hooks:
 
     def buffer_made(self, frame: FrameType, buffer: Any) -> None:
         """ggml_backend_buffer_init returns."""
+        if buffer is None:
+            return
         in_allocator = False
         caller = frame.f_back
         while caller is not None and not in_allocator:
@@ -133,6 +137,8 @@ class Hooks:
 
     def tensor_made(self, frame: FrameType, tensor: Any) -> None:
         """ggml_new_tensor_impl returns."""
+        if tensor is None:
+            return
         self.provenance.add(ctypes.addressof(tensor), frame, self.engine.tracer.floors)
 
     def floor3_called(self, frame: FrameType) -> None:
@@ -169,6 +175,8 @@ class Hooks:
 
     def graph_made(self, frame: FrameType, graph: Any) -> None:
         """ggml_new_graph_custom returns."""
+        if graph is None:
+            return
         self.world.add_graph(graph)
         self.world.phase = "build"
 

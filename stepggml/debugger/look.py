@@ -120,7 +120,7 @@ class Looker:
         if match is not None:
             return self._by_number(int(match.group(1)))
         if re.fullmatch(r"0x[0-9a-fA-F]+", text):
-            return self._by_number(int(text, 16))
+            return self.world.tensor_at(int(text, 16))
         raise DebuggerError(f"no tensor {text!r}{similar(text, self.all_names())}")
 
     def _by_number(self, number: int) -> ggml_tensor:

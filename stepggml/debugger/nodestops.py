@@ -130,7 +130,12 @@ class NodeStops:
     are loaded.
     """
 
-    def __init__(self, points: BreakpointTable, columns: Callable[[Eval], Columns], names: Callable[[Eval, int], Names]):
+    def __init__(
+        self,
+        points: BreakpointTable,
+        columns: Callable[[Eval], Columns],
+        names: Callable[[Eval, int], Names],
+    ) -> None:
         self.points = points
         self.columns = columns
         self.names = names

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import dis
 from dataclasses import dataclass, field
-from functools import lru_cache
 from types import CodeType, FrameType
 
+from .sources import in_loop_over
 from .stops import Origin
 
 # A frame's code object and the instruction it was at.
@@ -69,7 +69,7 @@ class Provenance:
                 if floor != 1:
                     if builder is None:
                         builder = frame
-                    if il is None and "il" in frame.f_code.co_varnames:
+                    if il is None and has_layer(frame.f_code, frame.f_lasti):
                         il = frame.f_locals.get("il")
                 elif builder is None:
                     entry = frame
@@ -104,11 +104,6 @@ class Provenance:
         return self.makers.get(address, NOBODY)
 
 
-@lru_cache(maxsize=4096)
-def _line_table(code: CodeType) -> list[tuple[int, int, int | None]]:
-    return list(code.co_lines())
-
-
 _lines: dict[tuple[int, int], tuple[CodeType, int]] = {}
 
 
@@ -124,6 +119,20 @@ def line_of(code: CodeType, lasti: int) -> int:
             break
     _lines[(id(code), lasti)] = (code, found)
     return found
+
+
+_layers: dict[tuple[int, int], tuple[CodeType, bool]] = {}
+
+
+def has_layer(code: CodeType, lasti: int) -> bool:
+    """Whether the local `il` of a function means a layer at an instruction: after its loop it is only left over."""
+    known = _layers.get((id(code), lasti))
+    if known is None:
+        yes = "il" in code.co_varnames
+        if yes and "il" not in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
+            yes = in_loop_over(code.co_filename, line_of(code, lasti), "il")
+        known = _layers[(id(code), lasti)] = (code, yes)
+    return known[1]
 
 
 _bindings: dict[tuple[int, int], tuple[CodeType, str | None]] = {}

@@ -130,6 +130,7 @@ class Session:
             raise DebuggerError("the program is not running: start it first")
         if self.engine.ended:
             raise DebuggerError("the program is over: restart it")
+        self.engine.activate()
         return self.engine
 
     def _stopped(self, start: int = 0) -> Stop:
@@ -211,7 +212,9 @@ class Session:
         graph.
         """
         engine = self._alive()
-        if not engine.cursor.in_compute or not engine.cursor.at_front:
+        if not engine.cursor.at_front:
+            raise DebuggerError("only the program itself can be stepped into a node: go forward to the present first")
+        if not engine.cursor.in_compute:
             raise DebuggerError("there is no node to step into here: run to a node first")
         engine.cursor.reference = engine.run_reference
         return self._resume(LineGoal("step"), CountGoal(1, real_nodes))
@@ -400,6 +403,7 @@ class Session:
             raise DebuggerError("the program is not running: start it first")
         if self.engine.ended:
             raise DebuggerError("the program is over, and its memory has been freed: restart it")
+        self.engine.activate()
         return self._look
 
     def read(self, address: int, size: int) -> bytes:

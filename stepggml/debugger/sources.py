@@ -204,6 +204,20 @@ def _long_statements(path: str) -> dict[int, int]:
     return found
 
 
+def in_loop_over(path: str, line: int, variable: str) -> bool:
+    """Whether a line lies in the body of a for loop over `variable`; True for a variable that is not set by a loop."""
+    tree = syntax_tree(path)
+    loops = []
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.For) and isinstance(node.target, ast.Name) and node.target.id == variable:
+            loops.append(node)
+    # only the loops of the function that holds the line
+    for node in ast.walk(tree) if loops else ():
+        if isinstance(node, ast.FunctionDef) and node.lineno <= line <= (node.end_lineno or 0):
+            loops = [loop for loop in loops if node.lineno <= loop.lineno <= (node.end_lineno or 0)]
+    return not loops or any(loop.lineno < line <= (loop.end_lineno or 0) for loop in loops)
+
+
 def catches(path: str, line: int, error: BaseException, names: dict) -> bool:
     """Whether a try statement of the function around `line` swallows or replaces `error`; one that cleans up and
     re-raises does not.

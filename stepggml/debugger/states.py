@@ -31,6 +31,10 @@ class States:
         self.made_by = earlier.max(axis=1, initial=NONE) if n else np.zeros(0, dtype=np.int64)
         self.made_by = np.where(columns.writes, order, self.made_by)
         later = overlap & (order[None, :] > order[:, None]) & (order[None, :] <= k)
+        # a cache is written through views of it on purpose: that makes no other view of it stale
+        root = columns.records["_view_src"]
+        of_leaf = (root != 0) & ~np.isin(root, columns.addresses)
+        later &= ~(of_leaf[:, None] & (root[:, None] == root[None, :]))
         self.overwritten_by = np.where(later.any(axis=1), later.argmax(axis=1), NONE) if n else self.made_by
 
     def of_node(self, i: int) -> tuple[int, int]:

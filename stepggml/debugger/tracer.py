@@ -134,7 +134,11 @@ class Tracer:
         worker.
         """
         self._soon += points
-        caller = self.innermost(frame.f_back)
+        self._report_lines_of(frame.f_back)
+
+    def _report_lines_of(self, frame: FrameType | None) -> None:
+        """Let the nearest frame that can be stepped report its lines."""
+        caller = self.innermost(frame)
         if caller is not None:
             caller.f_trace = self._local
             caller.f_trace_lines = True
@@ -201,7 +205,9 @@ class Tracer:
         return None
 
     def _comes_from_line(self, caller: FrameType | None) -> bool:
-        """Whether the nearest caller that could be stepped is being stepped: what a macro or a method calls is passed over."""
+        """Whether the nearest caller that could be stepped is being stepped: what a macro or a method calls is passed
+        over.
+        """
         while caller is not None:
             kind = self._kind(caller.f_code)
             if kind.floor:
@@ -216,10 +222,12 @@ class Tracer:
         elif event == "return":
             self._statements.pop(frame, None)
             kind = self._kind(frame.f_code)
-            if kind.on_return is not None and arg is not None:
+            if kind.on_return is not None:
                 kind.on_return(frame, arg)
             if self.goal.frame is frame:
                 self._goal_frame_returned(frame, arg)
+            if self._soon:
+                self._report_lines_of(frame.f_back)
         elif event == "exception":
             self._on_exception(frame, arg[1], arg[2])
         return self._local

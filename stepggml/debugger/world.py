@@ -229,7 +229,8 @@ class World:
         if start == 0:
             raise DebuggerError(f"{tensor.name or 'the tensor'} has no memory yet")
         if self.buffer_at(start, size) is None and self.pool_at(start, size) is None:
-            raise DebuggerError(f"the data of {tensor.name or 'the tensor'} at {start:#x} are gone: the buffer was freed")
+            name = tensor.name or "the tensor"
+            raise DebuggerError(f"the data of {name} at {start:#x} are gone: the buffer was freed")
         return start, start + size
 
     def graph_tensors(self) -> tuple[np.ndarray, np.ndarray]:

@@ -37,31 +37,36 @@ def wrap_backend(backend: ggml_backend, graph_compute: GraphCompute) -> ggml_bac
     return replace(backend, iface=iface)
 
 
+# The functions in force, innermost last, and what the devices' init_backend was before the first.
+_active: list[GraphCompute] = []
+_originals: list[tuple[ggml_backend_device, Callable[..., ggml_backend | None]]] = []
+
+
 @contextmanager
 def wrapped_devices(graph_compute: GraphCompute) -> Iterator[None]:
-    """While inside, every device of the registry starts wrapped backends."""
-    originals = []
-    for i in range(ggml_backend_dev_count()):
-        device = ggml_backend_dev_get(i)
-        originals.append((device, device.iface.init_backend))
-        device.iface.init_backend = wrapped_init(device.iface.init_backend, graph_compute)
+    """While inside, every device of the registry starts wrapped backends; where several are in force, wrapped in all."""
+    if not _active:
+        for i in range(ggml_backend_dev_count()):
+            device = ggml_backend_dev_get(i)
+            _originals.append((device, device.iface.init_backend))
+            device.iface.init_backend = wrapped_init(device.iface.init_backend)
+    _active.append(graph_compute)
     try:
         yield
     finally:
-        for device, init_backend in originals:
-            device.iface.init_backend = init_backend
+        _active.remove(graph_compute)
+        while _originals and not _active:
+            device, device.iface.init_backend = _originals.pop()
 
 
-def wrapped_init(
-    init_backend: Callable[..., ggml_backend | None], graph_compute: GraphCompute
-) -> Callable[..., ggml_backend | None]:
+def wrapped_init(init_backend: Callable[..., ggml_backend | None]) -> Callable[..., ggml_backend | None]:
     """A device's init_backend that wraps what the real one makes."""
 
     def init(device: ggml_backend_device, params: str | None) -> ggml_backend | None:
         backend = init_backend(device, params)
-        if backend is None:
-            return None
-        return wrap_backend(backend, graph_compute)
+        for graph_compute in _active if backend is not None else ():
+            backend = wrap_backend(backend, graph_compute)
+        return backend
 
     return init
 
