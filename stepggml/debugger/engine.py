@@ -258,7 +258,7 @@ class Engine:
             return self.cursor.drive(ev, self.stops, park)
         except Exception as error:
             self.tracer.reported_error = error
-            self._park(LineStop(frame, "error", exception=error), frame)
+            self._park(LineStop(frame, "error", exception=error, traceback=error.__traceback__), frame)
             raise
 
     def run_reference(self, ev: Eval, i: int) -> None:

@@ -175,7 +175,7 @@ class Looker:
         variable, dash, layer = text.rpartition("-")
         if dash and layer.isdigit():
             text, il = variable, int(layer)
-        found = [(i, t, maker) for i, t, maker in self._variables() if text in maker.names()]
+        found = [(i, t, maker) for i, t, maker in self._variables() if text in variable_names(maker)]
         if dash and layer.isdigit():
             found = [(i, t, maker) for i, t, maker in found if maker.il == il]
         if not found:
@@ -366,6 +366,12 @@ class Looker:
         if ev is None or not 0 <= k < ev.n or ev.il[k] == NO_LAYER:
             return None
         return int(ev.il[k])
+
+
+def variable_names(maker: Maker) -> list[str]:
+    """The variables that held a tensor; of "model.memory_k" also the last part."""
+    names = list(maker.names())
+    return names + [name.rpartition(".")[2] for name in names]
 
 
 def any_byte(start: int, end: int) -> bool:

@@ -42,8 +42,9 @@ class Sources:
         if filename in self.own:
             return SCRIPT_FLOOR
         for folder, floor in STEPPED_FOLDERS.items():
-            if filename.startswith(os.path.join(PACKAGE, folder) + os.sep):
-                return floor
+            for parent in (PACKAGE, os.path.dirname(PACKAGE)):
+                if filename.startswith(os.path.join(parent, folder) + os.sep):
+                    return floor
         return 0
 
     def is_stepped(self, code: CodeType) -> bool:

@@ -55,7 +55,7 @@ class StopMaker:
         return Stop("exited", "exit", text, notes=notes, status=raw.status)
 
     def _line(self, raw: LineStop, notes: tuple[str, ...], start: int) -> Stop:
-        frames = self.engine.tracer.stack(raw.frame, raw.exception)
+        frames = self.engine.tracer.stack(raw.frame, raw.traceback)
         points = tuple(id for id in raw.points if id != start)
         reason = "start" if start and not points and raw.reason == "breakpoint" else raw.reason
         where = place_text(frames[0]) if frames else ""

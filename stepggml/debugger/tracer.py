@@ -53,8 +53,8 @@ class LineStop:
     points: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     exception: BaseException | None = None
+    traceback: TracebackType | None = None
     value: Any = None
-    text: str = ""
 
 
 @dataclass(eq=False)
@@ -294,7 +294,7 @@ class Tracer:
                 return
             where = where.f_back
         self.reported_error = error
-        self._stop(LineStop(frame, "error", exception=error))
+        self._stop(LineStop(frame, "error", exception=error, traceback=traceback))
 
     def _stop(self, stop: LineStop) -> None:
         self.interrupted = False
@@ -310,10 +310,11 @@ class Tracer:
     # ------------------------------------------------------------------------------------------------------------------
     # frames
 
-    def stack(self, frame: FrameType | None, error: BaseException | None = None) -> tuple[LineFrame, ...]:
-        """The frames that can be stepped, innermost first; with an exception, those that it came through as well."""
+    def stack(self, frame: FrameType | None, traceback: TracebackType | None = None) -> tuple[LineFrame, ...]:
+        """The frames that can be stepped, innermost first; with an exception's traceback, those it came through as
+        well.
+        """
         found = []
-        traceback = error.__traceback__ if error is not None else None
         inner = []
         while traceback is not None:
             inner.append((traceback.tb_frame, traceback.tb_lineno))

@@ -44,7 +44,7 @@ _originals: list[tuple[ggml_backend_device, Callable[..., ggml_backend | None]]]
 
 @contextmanager
 def wrapped_devices(graph_compute: GraphCompute) -> Iterator[None]:
-    """While inside, every device of the registry starts wrapped backends; where several are in force, wrapped in all."""
+    """While inside, every device of the registry starts wrapped backends; with several in force, wrapped in all."""
     if not _active:
         for i in range(ggml_backend_dev_count()):
             device = ggml_backend_dev_get(i)
