@@ -54,7 +54,11 @@ class ggml_prec(IntEnum):
     """op_params[0] of MUL_MAT."""
 
     GGML_PREC_DEFAULT = 0
-    GGML_PREC_F32 = 10
+    GGML_PREC_F32 = 1  # [T]: 10
+
+
+GGML_PREC_DEFAULT = ggml_prec.GGML_PREC_DEFAULT
+GGML_PREC_F32 = ggml_prec.GGML_PREC_F32
 
 
 @dataclass

@@ -6,7 +6,7 @@ A key such as "%s.context_length" begins with the architecture's name. A tensor'
 it belongs to a layer, and a suffix: "blk.%d.attn_q" and "weight". Beside each tensor's name stands how it is used: that
 decides which device's memory it goes to.
 
-An architecture is one file of build/, found by looking: its keys, its tensors, its graph. There is no list here.
+An architecture is one file of builders/, found by looking: its keys, its tensors, its graph. There is no list here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..ggml import GGML_OP_GET_ROWS, GGML_OP_MUL, GGML_OP_MUL_MAT, GGML_OP_ROPE
 
 if TYPE_CHECKING:
     from ..ggml import ggml_cgraph
-    from .llm_build import llm_build_context
+    from .llm_build_context import llm_build_context
     from .loader import llama_model_loader
     from .model import llama_model
 
@@ -178,8 +178,8 @@ class Architecture:
 
 @cache
 def architectures() -> dict[str, Architecture]:
-    """The architectures of build/ by name."""
-    package = importlib.import_module(f"{__package__}.build")
+    """The architectures of builders/ by name."""
+    package = importlib.import_module(f"{__package__}.builders")
     found = {}
     for module_info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"{package.__name__}.{module_info.name}")

@@ -1,0 +1,221 @@
+"""Choosing the next token: a chain of small steps over the candidates, the last of which picks one.
+
+Mirrors: llama_sampler and its greedy, dist, top-k, top-p and temperature forms in llama.cpp/src/llama-sampling.cpp.
+
+Candidates are kept as two arrays side by side, ids and logits (float32, as in C). Sums run from left to right in float.
+The draw is that of C++'s mt19937 and discrete_distribution, so a seed gives the same choice as there.
+
+Leaves out: all other samplers (penalties, min-p, typical, mirostat, grammars, ...).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+
+from .context import llama_context
+from .outputs import llama_get_logits_ith
+
+LLAMA_DEFAULT_SEED = 0xFFFFFFFF
+
+
+class SampleError(RuntimeError):
+    """No token can be drawn: the logits are not numbers."""
+
+
+class llama_token_data_array:
+    """The candidates.
+
+    Fields: id (int32), logit, p (float32; zeros until softmax); sorted (largest logit first); selected (an index, -1).
+    """
+
+    def __init__(self, logits: np.ndarray) -> None:
+        self.id = np.arange(len(logits), dtype=np.int32)
+        # a NaN never wins
+        self.logit = np.where(np.isnan(logits), np.float32(-np.inf), logits).astype(np.float32)
+        self.p = np.zeros(len(logits), dtype=np.float32)
+        self.sorted = False
+        self.selected = -1
+
+    def keep(self, indices: np.ndarray) -> None:
+        """Only these candidates, in this order."""
+        self.id = self.id[indices]
+        self.logit = self.logit[indices]
+        self.p = self.p[indices]
+
+    def sort(self) -> None:
+        """Largest logit first; of equals, the lower id."""
+        if self.sorted:
+            return
+        order = np.lexsort((self.id, -self.logit))
+        self.keep(order)
+        self.sorted = True
+
+
+def softmax(cur_p: llama_token_data_array) -> None:
+    """Sort, and set p = exp(logit - max) / sum. C: llama_sampler_softmax_impl."""
+    cur_p.sort()
+    max_l = cur_p.logit[0]
+    if not math.isfinite(max_l):
+        raise SampleError(f"no token can be drawn: the largest logit is {max_l}")
+    p = np.exp(cur_p.logit - max_l)
+    # the last of the running sums is the sum from left to right
+    cum_sum = np.add.accumulate(p)[-1]
+    cur_p.p = p / cum_sum
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# steps
+
+
+class greedy_sampler:
+    """Pick the largest logit, the first of equals."""
+
+    def apply(self, cur_p: llama_token_data_array) -> None:
+        cur_p.selected = int(np.argmax(cur_p.logit))
+
+
+class top_k_sampler:
+    """Keep the k largest logits."""
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+
+    def apply(self, cur_p: llama_token_data_array) -> None:
+        n = len(cur_p.id)
+        if self.k <= 0 or self.k >= n:
+            return
+        if not cur_p.sorted:
+            best = np.argpartition(-cur_p.logit, self.k - 1)[: self.k]
+            cur_p.keep(np.sort(best))
+        cur_p.sort()
+        cur_p.keep(np.arange(self.k))
+
+
+class top_p_sampler:
+    """Keep the fewest candidates whose probabilities add up to p, at least one."""
+
+    def __init__(self, p: float) -> None:
+        self.p = p
+
+    def apply(self, cur_p: llama_token_data_array) -> None:
+        if self.p >= 1.0:
+            return
+        softmax(cur_p)
+        cum_sum = np.add.accumulate(cur_p.p)
+        enough = np.flatnonzero(cum_sum >= np.float32(self.p))
+        if len(enough) > 0:
+            cur_p.keep(np.arange(enough[0] + 1))
+
+
+class temp_sampler:
+    """Divide the logits by the temperature; at 0 or below only the largest remains."""
+
+    def __init__(self, temp: float) -> None:
+        self.temp = temp
+
+    def apply(self, cur_p: llama_token_data_array) -> None:
+        if self.temp <= 0.0:
+            best = int(np.argmax(cur_p.logit))
+            cur_p.keep(np.array([best]))
+            return
+        cur_p.logit = cur_p.logit / np.float32(self.temp)
+
+
+class dist_sampler:
+    """Draw one, with the candidates' probabilities. A seed of LLAMA_DEFAULT_SEED means the time."""
+
+    def __init__(self, seed: int) -> None:
+        if seed == LLAMA_DEFAULT_SEED:
+            seed = int(time.time()) & 0xFFFFFFFF
+        self.seed = seed
+        # numpy's legacy seeding is the one of the C++ standard
+        self.rng = np.random.RandomState(seed)
+
+    def apply(self, cur_p: llama_token_data_array) -> None:
+        softmax(cur_p)
+        # a single candidate is taken without a draw
+        if len(cur_p.id) < 2:
+            cur_p.selected = 0
+            return
+        total = 0.0
+        for p in cur_p.p.tolist():
+            total += p
+
+        # the first whose cumulative probability reaches u; the last one's counts as 1
+        u = self.generate_canonical()
+        cumulative = 0.0
+        cur_p.selected = len(cur_p.id) - 1
+        for i in range(len(cur_p.id) - 1):
+            cumulative += float(cur_p.p[i]) / total
+            if cumulative >= u:
+                cur_p.selected = i
+                return
+
+    def generate_canonical(self) -> float:
+        """A double in [0, 1) from two 32-bit draws, the first the lower half. C++: std::generate_canonical."""
+        a = int.from_bytes(self.rng.bytes(4), "little")
+        b = int.from_bytes(self.rng.bytes(4), "little")
+        u = (float(a) + float(b) * 4294967296.0) / 18446744073709551616.0
+        return min(u, math.nextafter(1.0, 0.0))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# the chain
+
+
+class llama_sampler_chain:
+    """Steps that are applied one after the other. Field: samplers."""
+
+    def __init__(self) -> None:
+        self.samplers: list = []
+
+    def apply(self, cur_p: llama_token_data_array) -> None:
+        """Apply each step."""
+        for sampler in self.samplers:
+            sampler.apply(cur_p)
+
+
+def llama_sampler_chain_init() -> llama_sampler_chain:
+    """An empty chain."""
+    return llama_sampler_chain()
+
+
+def llama_sampler_chain_add(chain: llama_sampler_chain, smpl: object) -> None:
+    """Append a step."""
+    chain.samplers.append(smpl)
+
+
+def llama_sampler_init_greedy() -> greedy_sampler:
+    return greedy_sampler()
+
+
+def llama_sampler_init_dist(seed: int) -> dist_sampler:
+    return dist_sampler(seed)
+
+
+def llama_sampler_init_top_k(k: int) -> top_k_sampler:
+    return top_k_sampler(k)
+
+
+def llama_sampler_init_top_p(p: float) -> top_p_sampler:
+    return top_p_sampler(p)
+
+
+def llama_sampler_init_temp(t: float) -> temp_sampler:
+    return temp_sampler(t)
+
+
+def llama_sampler_sample(smpl: llama_sampler_chain, ctx: llama_context, idx: int) -> int:
+    """The next token after token `idx` of the last batch; -1: after the last output. Raises SampleError."""
+    logits = llama_get_logits_ith(ctx, idx)
+    return sample_logits(smpl, logits)
+
+
+def sample_logits(smpl: llama_sampler_chain, logits: np.ndarray) -> int:
+    """The token that a chain picks from a row of logits."""
+    cur_p = llama_token_data_array(logits)
+    smpl.apply(cur_p)
+    return int(cur_p.id[cur_p.selected])
