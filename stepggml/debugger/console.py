@@ -111,7 +111,7 @@ class Console:
             return
         if isinstance(result, Stop):
             self.show_stop(result)
-        else:
+        elif result != "":
             self.show(result)
 
     def show_stop(self, stop: Stop) -> None:
@@ -183,7 +183,7 @@ class Console:
             self.last_line = self.repeat_line = line
         if line.startswith("!"):
             self.repeat_line = ""
-            self.show(self.python.run(line[1:].strip()))
+            self.show_result(self.python.run(line[1:].strip()))
             return True
         return self.execute(line)
 
@@ -304,6 +304,14 @@ class Console:
     def evaluate(self, text: str) -> Any:
         """The value of an expression. Raises DebuggerError."""
         return expressions.evaluate(text, self.scope)
+
+    def evaluate_noted(self, text: str) -> tuple[Any, list[Line]]:
+        """A value, and a warning for each tensor in it whose values had to be recovered. Raises DebuggerError."""
+        scope = self.scope
+        value = expressions.evaluate(text, scope)
+        if isinstance(value, expressions.TensorView) and value.value().note:
+            value.array()
+        return value, [Line("  ", ("warn", f"{name}: {note}")) for name, note in scope.notes.items()]
 
     def evaluate_integer(self, text: str, what: str) -> int:
         """A whole number. Raises DebuggerError."""

@@ -14,6 +14,7 @@ import ast
 import builtins
 import operator
 import re
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,10 @@ import numpy as np
 from .. import ggml
 from ..ggml import ggml_tensor
 from ..ggml import layout as ggml_layout
+from .arguments import read_integer, unquote
 from .errors import DebuggerError
 from .hints import did_you_mean
+from .style import elide
 from .tensor_view import TensorView, unwrapped, wrapped
 
 if TYPE_CHECKING:
@@ -62,13 +65,16 @@ class Scope:
     def __init__(self, session: Session, frame_index: int = 0, history: Callable[[str], Any] | None = None) -> None:
         self.session = session
         self.history = history
+        self.notes: dict[str, str] = {}  # what must be said of the tensors that an expression has used
         stop = session.stop
         frames = stop.frame if stop is not None else ()
         self.frame = frames[frame_index] if 0 <= frame_index < len(frames) else None
+        # at a node, a tensor's name means the tensor; at a source line, a local goes first
+        self.at_node = stop is not None and stop.kind == "node"
 
     def tensor(self, name: str | int) -> TensorView:
         """The tensor of that name. Raises DebuggerError."""
-        return TensorView(self.session.tensor(name), self.session)
+        return TensorView(self.session.tensor(name), self.session, self.notes)
 
     def find_tensor(self, name: str) -> TensorView | None:
         """The tensor of that name, or None."""
@@ -85,11 +91,12 @@ class Scope:
 
     def lookup(self, name: str) -> Any:
         """The value of a plain name. Raises DebuggerError with the closest names."""
+        if self.at_node and (tensor := self.find_tensor(name)) is not None:
+            return tensor
         found, value = self.local(name)
         if found:
             return value
-        tensor = self.find_tensor(name)
-        if tensor is not None:
+        if not self.at_node and (tensor := self.find_tensor(name)) is not None:
             return tensor
         found, value = self.counter(name)
         if found:
@@ -284,8 +291,8 @@ class Namespace(dict):
         self.scope = scope
         self.update(
             __builtins__={},
-            _attribute=lambda obj, name: wrapped(attribute(obj, name), scope.session),
-            _item=lambda obj, index: wrapped(operator.getitem(obj, index), scope.session),
+            _attribute=lambda obj, name: wrapped(attribute(obj, name), scope.session, scope.notes),
+            _item=lambda obj, index: wrapped(operator.getitem(obj, index), scope.session, scope.notes),
             _pow=_power,
             _shift=_shift,
             _mult=_multiply,
@@ -293,7 +300,7 @@ class Namespace(dict):
         )
 
     def __missing__(self, name: str) -> Any:
-        return callable_on_views(wrapped(self.scope.lookup(name), self.scope.session))
+        return callable_on_views(wrapped(self.scope.lookup(name), self.scope.session, self.scope.notes))
 
 
 def attribute(obj: Any, name: str) -> Any:
@@ -320,10 +327,12 @@ def parse(text: str, scope: Scope) -> tuple[ast.Expression, dict[str, Any]]:
         raise DebuggerError("the expression is too long")
     source, values = substitute(text, scope)
     try:
-        tree = ast.parse(source.strip(), mode="eval")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            tree = ast.parse(source.strip(), mode="eval")
         return ast.fix_missing_locations(Guarded().visit(tree)), values
     except SyntaxError as error:
-        raise DebuggerError(f"cannot read {text.strip()!r}: {error.msg}") from None
+        raise DebuggerError(f"cannot read {shortened(text)}: {error.msg}") from None
     except (RecursionError, ValueError, MemoryError, OverflowError):
         raise DebuggerError("cannot read that expression") from None
 
@@ -339,21 +348,23 @@ def evaluate(text: str, scope: Scope) -> Any:
         raise
     except Exception as error:
         reason = str(error) or "it cannot be computed"
-        raise DebuggerError(f"{text.strip()}: {type(error).__name__}: {reason}".split("\n")[0]) from None
+        raise DebuggerError(f"{shortened(text)}: {type(error).__name__}: {reason}".split("\n")[0][:400]) from None
+
+
+def shortened(text: str) -> str:
+    """An expression for a message."""
+    return elide(text.strip(), 60)
 
 
 def evaluate_tensor(text: str, scope: Scope) -> ggml_tensor:
     """The tensor that an expression means: a name, a local, t.src[0], or an address. Raises DebuggerError."""
-    text = text.strip()
-    stripped = text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
-    found, value = scope.local(stripped)
-    if found and isinstance(value, ggml_tensor):
-        return value
-    if re.fullmatch(r"#?\d+", stripped):
+    stripped = unquote(text.strip())
+    if re.fullmatch(r"#?\d{1,9}", stripped):
         return scope.session.tensor(int(stripped.lstrip("#")))
-    view = scope.find_tensor(stripped)
-    if view is not None:
-        return view.tensor
+    tensor = named_tensor(stripped, scope)
+    if tensor is not None:
+        return tensor
+    value = None
     if not re.fullmatch(r"[\w/.\- ()]+", stripped):
         value = evaluate(text, scope)
     if isinstance(value, TensorView):
@@ -362,6 +373,18 @@ def evaluate_tensor(text: str, scope: Scope) -> ggml_tensor:
         return scope.session.tensor(value)
     # asks once more, for the engine's own message with the closest names
     return scope.session.tensor(stripped)
+
+
+def named_tensor(text: str, scope: Scope) -> ggml_tensor | None:
+    """The tensor that a name alone means, whatever else is called so; None when there is none."""
+    name = unquote(text.strip())
+    found, value = scope.local(name)
+    if found and isinstance(value, ggml_tensor) and not scope.at_node:
+        return value
+    view = scope.find_tensor(name)
+    if view is not None:
+        return view.tensor
+    return value if found and isinstance(value, ggml_tensor) else None
 
 
 def evaluate_element(text: str, scope: Scope) -> tuple[ggml_tensor, tuple[int, ...]]:
@@ -392,7 +415,8 @@ class TensorAddress(int):
 
 def evaluate_address(text: str, scope: Scope) -> int:
     """An address: a number, the data of a tensor, or an expression of them. Raises DebuggerError."""
-    value = evaluate(text, scope)
+    tensor = named_tensor(text, scope) if read_integer(text.strip()) is None else None
+    value = evaluate(text, scope) if tensor is None else tensor
     if isinstance(value, TensorView):
         value = value.tensor
     if isinstance(value, ggml_tensor):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from prompt_toolkit import PromptSession
@@ -23,7 +22,7 @@ from prompt_toolkit.styles import Style
 from .command import complete, registry
 from .console import PROMPT, Console
 from .errors import DebuggerError
-from .style import bytes_text
+from .style import short_size
 
 MAX_COMPLETIONS = 400
 
@@ -125,6 +124,8 @@ class Repl:
         self, console: Console, input: Input | None = None, output: Output | None = None, history: History | None = None
     ) -> None:
         self.console = console
+        self.input = input
+        self.output = output
         console.confirm = self.confirm
         coloured = console.painter.colours
         self.prompt_session: PromptSession[str] = PromptSession(
@@ -163,26 +164,15 @@ class Repl:
         return [("class:prompt", text)]
 
     def confirm(self, question: str) -> bool:
-        """Ask; Ctrl-D and Ctrl-C mean yes and no."""
-        with self.asking():
-            try:
-                answer = self.prompt_session.prompt(f"{question} (y or n) ")
-            except EOFError:
-                return True
-            except KeyboardInterrupt:
-                return False
-        return answer.strip().lower() in ("y", "yes")
-
-    @contextmanager
-    def asking(self) -> Iterator[None]:
-        """While a question is asked: no completion, nothing enters the history."""
-        session = self.prompt_session
-        kept = session.completer, session.history
-        session.completer, session.history = None, InMemoryHistory()
+        """Ask; Ctrl-D means yes, Ctrl-C no. Answers enter no history."""
+        asking: PromptSession[str] = PromptSession(history=InMemoryHistory(), input=self.input, output=self.output)
         try:
-            yield
-        finally:
-            session.completer, session.history = kept
+            answer = asking.prompt(f"{question} (y or n) ")
+        except EOFError:
+            return True
+        except KeyboardInterrupt:
+            return False
+        return answer.strip().lower() in ("y", "yes")
 
     def toolbar(self) -> StyleAndTextTuples:
         """Phase, line, node, layer, n_past, memory."""
@@ -197,9 +187,12 @@ def toolbar_text(console: Console) -> StyleAndTextTuples:
         fields.append(("", "not running: start" if session.state == "idle" else "ended: restart"))
     else:
         fields.append(("", session.phase))
-        frames = session.frames()
-        if frames:
-            fields.append(("line", f"{os.path.basename(frames[0].file)}:{frames[0].line}"))
+        stop = session.stop
+        if stop is not None and stop.node is not None and stop.kind == "node":
+            fields.append(("", stop.node.desc))
+        elif session.frames():
+            frame = session.frames()[0]
+            fields.append(("line", f"{os.path.basename(frame.file)}:{frame.line}"))
         if session.graph is not None and session.n_nodes:
             fields.append(("node", f"{session.node_index + 1}/{session.n_nodes}"))
         snapshot = session.snapshot(nodes=False)
@@ -207,8 +200,8 @@ def toolbar_text(console: Console) -> StyleAndTextTuples:
             layers = f"/{snapshot.n_layer}" if snapshot.n_layer else ""
             fields.append(("layer", f"{snapshot.il}{layers}"))
         fields.append(("n_past", str(session.n_past)))
-        fields.append(("memory", bytes_text(snapshot.memory_used)))
-        fields.append(("history", bytes_text(snapshot.record_used)))
+        fields.append(("memory", short_size(snapshot.memory_used)))
+        fields.append(("history", short_size(snapshot.record_used)))
     parts: StyleAndTextTuples = []
     for i, (key, value) in enumerate(fields):
         if i:

@@ -210,9 +210,13 @@ def table(
     return lines
 
 
-def bytes_text(size: int) -> str:
-    """A size in bytes with thousands separators: 36,864 B."""
-    return f"{size:,} B"
+def short_size(size: int) -> str:
+    """A size in a few characters: 512 B, 36 K, 7.3 M."""
+    for unit, power in (("G", 30), ("M", 20), ("K", 10)):
+        if size >= 1 << power:
+            share = size / (1 << power)
+            return f"{share:.1f} {unit}" if share < 100 else f"{share:.0f} {unit}"
+    return f"{size} B"
 
 
 def plural(n: int, noun: str, many: str = "") -> str:

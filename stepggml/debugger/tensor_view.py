@@ -49,9 +49,15 @@ class TensorView(np.lib.mixins.NDArrayOperatorsMixin):
     can do with an array whose axis 0 is ne0. `numpy` is the array in numpy's order (ne3, ne2, ne1, ne0).
     """
 
-    def __init__(self, tensor: ggml_tensor, session: Session) -> None:
+    def __init__(self, tensor: ggml_tensor, session: Session, notes: dict[str, str] | None = None) -> None:
         self.tensor = tensor
         self.session = session
+        # what must be said of values that are not simply those in memory now: name -> note, for the whole expression
+        self.notes = {} if notes is None else notes
+
+    def other(self, tensor: ggml_tensor | None) -> TensorView | None:
+        """A view of a tensor that this one points to."""
+        return None if tensor is None else TensorView(tensor, self.session, self.notes)
 
     # ------------------------------------------------------------------------------------------------------------------
     # fields
@@ -112,12 +118,11 @@ class TensorView(np.lib.mixins.NDArrayOperatorsMixin):
 
     @property
     def view_src(self) -> TensorView | None:
-        source = self.tensor.view_src
-        return None if source is None else TensorView(source, self.session)
+        return self.other(self.tensor.view_src)
 
     @property
     def src(self) -> tuple[TensorView | None, ...]:
-        return tuple(None if t is None else TensorView(t, self.session) for t in self.tensor.src)
+        return tuple(self.other(tensor) for tensor in self.tensor.src)
 
     @property
     def buffer(self) -> str:
@@ -186,6 +191,8 @@ class TensorView(np.lib.mixins.NDArrayOperatorsMixin):
         if value.array is None:
             note = f"; {value.note}" if value.note else ""
             raise DebuggerError(f"{self.label} has no values to show: {value.badge.text}{note}")
+        if value.note:
+            self.notes[self.label] = f"{value.badge.text}; {value.note}"
         return value.array
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
@@ -226,9 +233,9 @@ def as_arrays(value: Any) -> Any:
     return value
 
 
-def wrapped(value: Any, session: Session) -> Any:
+def wrapped(value: Any, session: Session, notes: dict[str, str]) -> Any:
     """A ggml_tensor as a view; anything else as it is."""
-    return TensorView(value, session) if isinstance(value, ggml_tensor) else value
+    return TensorView(value, session, notes) if isinstance(value, ggml_tensor) else value
 
 
 def unwrapped(value: Any) -> Any:

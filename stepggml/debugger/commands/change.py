@@ -29,8 +29,8 @@ def patch(console: Console, assignment: Expression) -> Line:
 
     Nodes computed from here on see the new values; going back undoes the change.
 
-    Example: patch node_3 = node_3 * 0.5
-    Example: patch node_3[0,:] = 1
+    Example: patch KQV = KQV * 0.5
+    Example: patch KQV[0,:] = 1
     """
     return set_elements(console, assignment)
 
@@ -39,7 +39,7 @@ def patch(console: Console, assignment: Expression) -> Line:
 def ablate(console: Console, part: Expression) -> Line:
     """Write zeros into a tensor or a part of it: ablate KQ_soft_max[:,:,3] silences head 3.
 
-    Example: ablate node_3[0:4,:]
+    Example: ablate KQ_soft_max[:,:,3]
     """
     return set_elements(console, f"{part} = 0")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,7 +47,13 @@ def show_value(
     fmt = fmt or FormatSpec()
     if fmt.letter == "q":
         return quant_lines(console, text)
-    value = console.evaluate(text)
+    value, notes = console.evaluate_noted(text)
+    lines = value_lines(console, value, title, fmt, keep)
+    return lines if isinstance(value, TensorView) else lines + notes
+
+
+def value_lines(console: Console, value: Any, title: str, fmt: FormatSpec, keep: bool) -> list[Line]:
+    """A value as lines."""
     if value is Ellipsis or isinstance(value, type(NotImplemented)):
         value = repr(value)
     if keep:
@@ -188,7 +194,7 @@ def stats(console: Console, expression: Expression) -> list[Line]:
     Example: stats node_6
     Example: stats model/wte[:,0]
     """
-    value = console.evaluate(expression)
+    value, notes = console.evaluate_noted(expression)
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise DebuggerError(f"{expression} is no array of numbers")
@@ -200,4 +206,4 @@ def stats(console: Console, expression: Expression) -> list[Line]:
         ("error" if s.n_nan else "", str(s.n_nan))
     )
     line.add(("dim", "  inf ")).add(str(s.n_inf))
-    return [line]
+    return [line, *notes]

@@ -77,7 +77,7 @@ def addr(console: Console, element: Element) -> list[Line]:
     """Spell out where T[i,j,k] lies: base + i*nb0 + j*nb1 + ..., the bytes there, the value, who else has these bytes.
 
     Example: addr KQ[1,2,0]
-    Example: addr K[3,1,5]
+    Example: addr K[3,1,2]
     """
     tensor, index = element
     session = console.session

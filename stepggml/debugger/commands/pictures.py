@@ -28,17 +28,18 @@ def hist(console: Console, expression: Expression) -> list[Line]:
 
     Example: hist node_6
     """
-    array = numbers_of(console, expression)
-    return [rule(expression, console.width, f"{array.size:,} elements"), *pictures.histogram(array, console.width)]
+    array, notes = numbers_of(console, expression)
+    title = rule(expression, console.width, f"{array.size:,} elements")
+    return [title, *pictures.histogram(array, console.width), *notes]
 
 
-def numbers_of(console: Console, expression: str) -> np.ndarray:
-    """An expression's value as an array of numbers. Raises DebuggerError."""
-    value = console.evaluate(expression)
+def numbers_of(console: Console, expression: str) -> tuple[np.ndarray, list[Line]]:
+    """An expression's value as an array of numbers, and what is to be said of it. Raises DebuggerError."""
+    value, notes = console.evaluate_noted(expression)
     array = np.asarray(value.array() if isinstance(value, TensorView) else value)
     if array.dtype.kind not in "fiub" or array.size == 0:
         raise DebuggerError(f"{expression} is no array of numbers")
-    return array
+    return array, notes
 
 
 @command("heat", group="look", needs="run")
@@ -54,7 +55,7 @@ def heat(console: Console, text: Rest = "") -> list[Line]:
     expression, path = match.groups() if match else (text, "")
     if not expression:
         raise DebuggerError("heat what? For instance: heat KQ_soft_max[:,:,0], heat node_6 -o node_6.png")
-    array = numbers_of(console, expression)
+    array, notes = numbers_of(console, expression)
     note = ""
     while array.ndim > 2:
         array = array[..., 0]
@@ -63,7 +64,7 @@ def heat(console: Console, text: Rest = "") -> list[Line]:
     if path:
         return [save_picture(path, matrix, expression)]
     title = rule(expression, console.width, f"{list(matrix.shape)}", note)
-    return [title, *pictures.heat(matrix, console.width)]
+    return [title, *pictures.heat(matrix, console.width), *notes]
 
 
 def save_picture(path: str, matrix: np.ndarray, title: str) -> Line:

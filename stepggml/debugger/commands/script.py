@@ -15,7 +15,7 @@ from ..hints import did_you_mean
 from ..panels import help as help_panel
 from ..panels.scalars import one_line
 from ..settings import SETTING_NAMES
-from ..style import Line, rule, table
+from ..style import Line, plural, rule, table
 from ..tensor_view import TensorView
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ def define(console: Console, name: Word) -> None:
 
     def keep(_console: Console, lines: list[str]) -> Line:
         _console.definitions[name] = [line.strip() for line in lines if line.strip()]
-        return Line(f"{name} runs {len(_console.definitions[name])} commands")
+        return Line(f"{name} runs {plural(len(_console.definitions[name]), 'command')}")
 
     console.collector = Collector(f"define {name}", keep)
 

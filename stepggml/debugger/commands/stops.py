@@ -12,7 +12,7 @@ from ..errors import DebuggerError
 from ..files import write_file
 from ..session import Session
 from ..stops import Stop
-from ..style import Line, table
+from ..style import Line, plural, table
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -166,11 +166,7 @@ def commands(console: Console, number: AnyInteger | None = None) -> Line | None:
 
     def attach(_console: Console, lines: list[str]) -> Line:
         item.commands[:] = [line.strip() for line in lines if line.strip() and line.strip() != "silent"]
-        return Line(
-            f"breakpoint {item.id} runs {len(item.commands)} commands"
-            if item.commands
-            else f"breakpoint {item.id} runs no commands"
-        )
+        return Line(f"breakpoint {item.id} runs {plural(len(item.commands), 'command')}")
 
     console.collector = Collector(f"commands of breakpoint {item.id}", attach)
     return None
@@ -251,7 +247,7 @@ def save_breakpoints(console: Console, path: File) -> Line:
     """
     lines = [text for item in console.session.breakpoints.list() for text in saved(item)]
     write_file(path, "".join(f"{line}\n" for line in lines).encode())
-    return Line(f"wrote {len(console.session.breakpoints)} breakpoints to {path}")
+    return Line(f"wrote {plural(len(console.session.breakpoints), 'breakpoint')} to {path}")
 
 
 def saved(item: Breakpoint) -> list[str]:

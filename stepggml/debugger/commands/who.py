@@ -70,8 +70,10 @@ def readers_of(info: NodeInfo, nodes: tuple[NodeInfo, ...]) -> list[NodeInfo]:
 
 @command("bufmap", group="memory", needs="graph")
 def bufmap(console: Console, text: Rest = "") -> list[Line]:
-    """Draw the compute buffer over an evaluation: nodes to the right, offsets upwards, each tensor from the node that
-    makes it to the last that reads it. FROM TO chooses nodes; -o FILE.svg saves the picture.
+    """Draw the compute buffer over an evaluation: who lives where, and when.
+
+    Nodes go to the right, offsets upwards; each tensor lives from the node that makes it to the last that reads it.
+    FROM TO chooses nodes; -o FILE.svg saves the picture.
 
     Example: bufmap
     Example: bufmap 0 43

@@ -72,7 +72,7 @@ def origin_text(origin: Origin, room: int) -> str:
 def title_line(info: NodeInfo, n_nodes: int, width: int) -> Line:
     """The heading of a card."""
     title = Line(("rule", "─[ "))
-    if info.index is not None and info.op != "NONE" and info.name != f"node_{info.index}":
+    if info.index is not None and info.op != "NONE" and (" (" in info.name or not info.name):
         title.add(("name", f"#{info.index} "))
     name = f"'{info.name}'" if info.name != info.name.strip() else info.name
     title.add(("name", elide(name or f"{info.address:#x}", max(24, width // 3)))).add("  ").add(("op", info.desc))
