@@ -172,7 +172,7 @@ class History:
 
     def evict(self) -> None:
         """Drop the oldest entries until the limit is kept."""
-        room = self.limit - sum(checkpoint.n_bytes for checkpoint in self.checkpoints[1:])
+        room = self.limit - sum(checkpoint.n_bytes for checkpoint in self.checkpoints)
         while self._order and self.used > max(room, 0):
             ev, i = self._order.popleft()
             self.used -= len(ev.old[i])

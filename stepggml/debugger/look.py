@@ -236,10 +236,11 @@ class Looker:
     def _leaf_badge(self, tensor: ggml_tensor, start: int, end: int) -> Badge | None:
         """An input that the program has not written yet, a weight that has not been read yet."""
         phase = self.world.phase
-        if phase == "alloc" and self.shown is None:
-            buffer = self.world.buffer_at(start)
-            is_input = buffer is not None and self.world.kind_of(buffer) == "compute"
-            if is_input and not self.cursor.is_input_set(start, end):
+        buffer = self.world.buffer_at(start)
+        if buffer is None:
+            return None
+        if phase == "alloc" and self.shown is None and self.world.kind_of(buffer) == "compute":
+            if not self.cursor.is_input_set(start, end):
                 return Badge("NOT-COMPUTED", "NOT-COMPUTED (input not set yet)")
         if phase == "load" and not any_byte(start, end):
             return Badge("NOT-COMPUTED", "NOT-COMPUTED (not loaded: all bytes are zero)")

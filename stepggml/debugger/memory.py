@@ -8,6 +8,7 @@ instead of faulting; only addresses known to lie in a living pool or buffer (wor
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from ..ggml import ggml_blck_size, ggml_tensor, ggml_type_size
 from .errors import DebuggerError
 
 # What one system call reads at most.
-CHUNK = 1 << 24
+CHUNK = 1 << 22
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -28,25 +29,27 @@ def read_bytes(address: int, size: int) -> bytes:
     """`size` bytes at `address` of this process. Raises DebuggerError where nothing is mapped."""
     if size < 0 or address < 0 or address + size >= 1 << 63:
         raise DebuggerError(f"cannot read {size} bytes at {address:#x}: no such address")
-    out = bytearray(size)
+    chunks = []
     done = 0
     while done < size:
-        n = _read_some(address + done, out, done, min(size - done, CHUNK))
-        if n <= 0:
+        chunk = _read_some(address + done, min(size - done, CHUNK))
+        if not chunk:
             raise DebuggerError(f"cannot read {size} bytes at {address:#x}: nothing is mapped at {address + done:#x}")
-        done += n
-    return bytes(out)
+        chunks.append(chunk)
+        done += len(chunk)
+    return b"".join(chunks)
 
 
-def _read_some(address: int, out: bytearray, start: int, size: int) -> int:
-    """Copy up to `size` bytes from `address` into out[start:]; returns how many could be read, 0 or less for none."""
-    target = (ctypes.c_char * size).from_buffer(out, start)
+def _read_some(address: int, size: int) -> bytes:
+    """Up to `size` bytes at an address; none when nothing is mapped there."""
+    target = (ctypes.c_char * size)()
     local = _iovec(ctypes.addressof(target), size)
     remote = _iovec(address, size)
     n = _libc.process_vm_readv(os.getpid(), ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
-    if n < 0 and ctypes.get_errno() not in (14, 3):  # neither EFAULT nor ESRCH: the system call is not allowed here
+    if n < 0 and ctypes.get_errno() not in (errno.EFAULT, errno.ESRCH):
+        # the system call is not allowed here
         n = _read_through_file(address, target, size)
-    return n
+    return target.raw[:n] if n > 0 else b""
 
 
 def _read_through_file(address: int, target: ctypes.Array, size: int) -> int:
