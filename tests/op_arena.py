@@ -368,7 +368,7 @@ def run_kernel(built: BuiltCase, team: object, n_threads: int) -> tuple[int, np.
     n_tasks, wsize = planned_work(built.dst, n_threads)
     work = WorkBuffer(wsize)
     address = _kernels.kernel_address("ggml_compute_forward_" + ggml_op_name(built.dst.op).lower())
-    plan = _kernels.Plan([(address, ctypes.addressof(built.dst), n_tasks)])
+    plan = _kernels.Plan([(address, ctypes.addressof(built.dst), n_tasks)], small_bytes=0)
     flag = ctypes.c_int32(0)
     _, status = plan.run(team, 0, work.address, wsize, ctypes.addressof(flag))
     return arena.base, before, arena.snapshot(), status, work.is_intact()

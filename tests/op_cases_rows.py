@@ -79,7 +79,6 @@ for _type in (*K_QUANTS, GGML_TYPE_IQ4_NL):
             get_rows(_type, _layout, n_embd=512),
             expect_get_rows,
             exact=True,
-            kernel=False,
         )
 case(g.GGML_OP_GET_ROWS, "numbers at an offset", get_rows(F32, "plain", "offset"), expect_get_rows, exact=True)
 case(g.GGML_OP_GET_ROWS, "batched", get_rows_batched, expect_get_rows, exact=True)
@@ -192,7 +191,6 @@ for _type in (*K_QUANTS, GGML_TYPE_IQ4_NL):
             mul_mat(_type, _ne_a, _ne_b, layouts=_layouts),
             expect_mul_mat,
             nmse_expect=1e-11,
-            kernel=False,
         )
 for _type, _type_b in ((F16, F16), (BF16, BF16), (GGML_TYPE_Q4_0, GGML_TYPE_Q8_0), (GGML_TYPE_Q8_0, GGML_TYPE_Q8_0)):
     for _layout in ("plain", "permuted"):
@@ -202,7 +200,6 @@ for _type, _type_b in ((F16, F16), (BF16, BF16), (GGML_TYPE_Q4_0, GGML_TYPE_Q8_0
             mul_mat(_type, (64, 18, 3), (64, 5, 6), layouts=("plain", _layout), type_b=_type_b),
             expect_mul_mat,
             nmse_expect=1e-11,
-            kernel=_type == F16,
         )
 
 

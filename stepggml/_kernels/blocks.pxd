@@ -11,13 +11,16 @@ from libc.stdint cimport int8_t, int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from .ggml cimport (
-    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1,
-    GGML_TYPE_Q8_0, GGML_TYPE_Q8_1, QK, block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0, block_q8_1,
+    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,
+    GGML_TYPE_Q5_1, GGML_TYPE_Q8_0, GGML_TYPE_Q8_1, GGML_TYPE_Q8_K, QK, QK_K, block_iq4_nl, block_q4_0, block_q4_1,
+    block_q5_0, block_q5_1, block_q8_0, block_q8_1, block_q8_K,
 )
 from .simd cimport (
     bf16s_to_floats, bits_of_float, decode, decode_signed, float_from_bits, float_to_half, floats_to_bf16s,
-    floats_to_halfs, half_to_float, halfs_to_floats, load_fifth_bits, load_nibbles, round_even, vu8,
+    floats_to_halfs, half_to_float, halfs_to_floats, load_fifth_bits, load_nibbles, load_nonlinear, round_even, vs8,
+    vu8,
 )
+from .super_blocks cimport dequantize_q8_K, quantize_q8_K, super_blocks_to_floats
 
 
 # ------------------------------------------------------------------------------------------------------------ to floats
@@ -59,6 +62,14 @@ cdef inline void dequantize_q8_1(const block_q8_1 *x, float *y, int64_t nb) noex
         decode_signed(x[i].qs, half_to_float(x[i].d), y + 32 * i)
 
 
+cdef inline void dequantize_iq4_nl(const block_iq4_nl *x, float *y, int64_t nb) noexcept nogil:
+    cdef vs8 values
+    cdef int64_t i
+    for i in range(nb):
+        values = load_nonlinear(x[i].qs)
+        decode_signed(<const int8_t *>&values, half_to_float(x[i].d), y + 32 * i)
+
+
 cdef inline bint row_to_floats(int type, const void *x, float *y, int64_t n) noexcept nogil:
     """n elements of any type known here to floats; False for another type."""
     if type == GGML_TYPE_F32:
@@ -79,8 +90,12 @@ cdef inline bint row_to_floats(int type, const void *x, float *y, int64_t n) noe
         dequantize_q8_0(<const block_q8_0 *>x, y, n // QK)
     elif type == GGML_TYPE_Q8_1:
         dequantize_q8_1(<const block_q8_1 *>x, y, n // QK)
+    elif type == GGML_TYPE_Q8_K:
+        dequantize_q8_K(<const block_q8_K *>x, y, n // QK_K)
+    elif type == GGML_TYPE_IQ4_NL:
+        dequantize_iq4_nl(<const block_iq4_nl *>x, y, n // QK)
     else:
-        return False
+        return super_blocks_to_floats(type, x, y, n // QK_K)
     return True
 
 
@@ -256,6 +271,8 @@ cdef inline bint floats_to_row(int type, const float *x, void *y, int64_t n, bin
         quantize_q8_0(x, <block_q8_0 *>y, n // QK, runtime)
     elif type == GGML_TYPE_Q8_1:
         quantize_q8_1(x, <block_q8_1 *>y, n // QK, runtime)
+    elif type == GGML_TYPE_Q8_K:
+        quantize_q8_K(x, <block_q8_K *>y, n // QK_K)
     else:
         return False
     return True

@@ -6,10 +6,10 @@ Several partial sums per row keep the multipliers busy; a row is read once, fron
 from libc.stdint cimport int64_t, uint16_t
 
 from .activations cimport q8_column
-from .ggml cimport block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0
+from .ggml cimport block_iq4_nl, block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0
 from .simd cimport (
-    V_LANES, bf16_to_float, dot_s8s8, dot_u8s8, half_to_float, load_fifth_bits, load_nibbles, load_s8, sum_floats8,
-    to_floats, v_load, v_load_bf16, v_load_half, v_set1, v_sum, vfloat, vfloat8, vint, zero_floats8,
+    V_LANES, bf16_to_float, dot_s8s8, dot_u8s8, half_to_float, load_fifth_bits, load_nibbles, load_nonlinear, load_s8,
+    sum_floats8, to_floats, v_load, v_load_bf16, v_load_half, v_set1, v_sum, vfloat, vfloat8, vint, zero_floats8,
 )
 
 
@@ -120,6 +120,23 @@ cdef inline float dot_q8_0(const block_q8_0 *x, q8_column y, int64_t n) noexcept
         i += 2
     if i < n // 32:
         even = even + product_q8_0(x, y, i)
+    return sum_floats8(even + odd)
+
+
+cdef inline vfloat8 product_iq4_nl(const block_iq4_nl *x, q8_column y, int64_t i) noexcept nogil:
+    cdef vint sums = dot_s8s8(load_nonlinear(x[i].qs), load_s8(y.q + 32 * i))
+    return to_floats(sums) * (half_to_float(x[i].d) * y.d[i])
+
+
+cdef inline float dot_iq4_nl(const block_iq4_nl *x, q8_column y, int64_t n) noexcept nogil:
+    cdef vfloat8 even = zero_floats8(), odd = zero_floats8()
+    cdef int64_t i = 0
+    while i + 2 <= n // 32:
+        even = even + product_iq4_nl(x, y, i)
+        odd = odd + product_iq4_nl(x, y, i + 1)
+        i += 2
+    if i < n // 32:
+        even = even + product_iq4_nl(x, y, i)
     return sum_floats8(even + odd)
 
 

@@ -4,7 +4,7 @@
 The Python twins of these structs are the ctypes classes of stepggml.ggml; a test compares every offset
 (plan.struct_layout). Only declarations and two-line accessors are here; left out: everything that allocates or builds.
 """
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
 
 cdef enum:
     GGML_MAX_DIMS = 4
@@ -20,6 +20,13 @@ cdef enum:  # ggml_type
     GGML_TYPE_Q5_1 = 7
     GGML_TYPE_Q8_0 = 8
     GGML_TYPE_Q8_1 = 9
+    GGML_TYPE_Q2_K = 10
+    GGML_TYPE_Q3_K = 11
+    GGML_TYPE_Q4_K = 12
+    GGML_TYPE_Q5_K = 13
+    GGML_TYPE_Q6_K = 14
+    GGML_TYPE_Q8_K = 15
+    GGML_TYPE_IQ4_NL = 20
     GGML_TYPE_I8 = 24
     GGML_TYPE_I16 = 25
     GGML_TYPE_I32 = 26
@@ -85,7 +92,8 @@ cdef struct ggml_cgraph:
 
 # -------------------------------------------------------------------------------------------- blocks of quantized types
 cdef enum:
-    QK = 32  # elements in a block of every type below
+    QK = 32     # elements in a block
+    QK_K = 256  # elements in a super-block, whose sub-blocks have small scales of their own
 
 cdef struct block_q4_0:  # x = d * (q - 8)
     ggml_half d
@@ -115,6 +123,46 @@ cdef struct block_q8_1:  # x = d * q; s = d * sum of q
     ggml_half d
     ggml_half s
     int8_t qs[32]
+
+cdef struct block_iq4_nl:  # x = d * value[q], from a fixed table of 16 values
+    ggml_half d
+    uint8_t qs[16]
+
+cdef struct block_q2_K:  # x = d * (sc & 15) * q - dmin * (sc >> 4), per sub-block of 16
+    uint8_t scales[16]
+    uint8_t qs[64]
+    ggml_half d
+    ggml_half dmin
+
+cdef struct block_q3_K:  # x = d * (sc - 32) * (q - 4); hmask has the third bits
+    uint8_t hmask[32]
+    uint8_t qs[64]
+    uint8_t scales[12]
+    ggml_half d
+
+cdef struct block_q4_K:  # x = d * sc * q - dmin * mn, per sub-block of 32; sc and mn have 6 bits
+    ggml_half d
+    ggml_half dmin
+    uint8_t scales[12]
+    uint8_t qs[128]
+
+cdef struct block_q5_K:  # the same; qh has the fifth bits
+    ggml_half d
+    ggml_half dmin
+    uint8_t scales[12]
+    uint8_t qh[32]
+    uint8_t qs[128]
+
+cdef struct block_q6_K:  # x = d * sc * (q - 32), per sub-block of 16; qh has bits 5 and 6
+    uint8_t ql[128]
+    uint8_t qh[64]
+    int8_t scales[16]
+    ggml_half d
+
+cdef struct block_q8_K:  # x = d * q; bsums[k] = sum of the k-th 16 codes
+    float d
+    int8_t qs[256]
+    int16_t bsums[16]
 
 # -------------------------------------------------------------------------------------------- one kernel's surroundings
 cdef struct barrier_state:  # arrived and passed lie in cache lines of their own
@@ -147,17 +195,19 @@ cdef inline int64_t ggml_nrows(const ggml_tensor *t) noexcept nogil:
     return t.ne[1] * t.ne[2] * t.ne[3]
 
 
+cdef inline bint is_super_block(int type) noexcept nogil:
+    return GGML_TYPE_Q2_K <= type <= GGML_TYPE_Q8_K
+
+
 cdef inline int64_t ggml_blck_size(int type) noexcept nogil:
-    return 32 if GGML_TYPE_Q4_0 <= type <= GGML_TYPE_Q8_1 else 1
+    if is_super_block(type):
+        return QK_K
+    return QK if GGML_TYPE_Q4_0 <= type <= GGML_TYPE_Q8_1 or type == GGML_TYPE_IQ4_NL else 1
 
 
-cdef inline size_t ggml_type_size(int type) noexcept nogil:
-    """Bytes of one block; 0 for a type that the kernels do not know."""
-    if type == GGML_TYPE_F32 or type == GGML_TYPE_I32:
-        return 4
-    if type == GGML_TYPE_F16 or type == GGML_TYPE_BF16 or type == GGML_TYPE_I16:
-        return 2
-    if type == GGML_TYPE_Q4_0:
+cdef inline size_t block_bytes(int type) noexcept nogil:
+    """Bytes of a block of 32 or a super-block of 256; 0 for a type that has none."""
+    if type == GGML_TYPE_Q4_0 or type == GGML_TYPE_IQ4_NL:
         return sizeof(block_q4_0)
     if type == GGML_TYPE_Q4_1:
         return sizeof(block_q4_1)
@@ -169,9 +219,28 @@ cdef inline size_t ggml_type_size(int type) noexcept nogil:
         return sizeof(block_q8_0)
     if type == GGML_TYPE_Q8_1:
         return sizeof(block_q8_1)
+    if type == GGML_TYPE_Q2_K:
+        return sizeof(block_q2_K)
+    if type == GGML_TYPE_Q3_K:
+        return sizeof(block_q3_K)
+    if type == GGML_TYPE_Q4_K:
+        return sizeof(block_q4_K)
+    if type == GGML_TYPE_Q5_K:
+        return sizeof(block_q5_K)
+    if type == GGML_TYPE_Q6_K:
+        return sizeof(block_q6_K)
+    return sizeof(block_q8_K) if type == GGML_TYPE_Q8_K else 0
+
+
+cdef inline size_t ggml_type_size(int type) noexcept nogil:
+    """Bytes of one element, or of one block; 0 for a type that the kernels do not know."""
+    if type == GGML_TYPE_F32 or type == GGML_TYPE_I32:
+        return 4
+    if type == GGML_TYPE_F16 or type == GGML_TYPE_BF16 or type == GGML_TYPE_I16:
+        return 2
     if type == GGML_TYPE_I64 or type == GGML_TYPE_F64:
         return 8
-    return 1 if type == GGML_TYPE_I8 else 0
+    return 1 if type == GGML_TYPE_I8 else block_bytes(type)
 
 
 cdef inline bint same_shape(const ggml_tensor *a, const ggml_tensor *b) noexcept nogil:

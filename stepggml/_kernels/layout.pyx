@@ -2,8 +2,9 @@
 reads them.
 """
 from .ggml cimport (
-    block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0, block_q8_1, ggml_cgraph, ggml_compute_params,
-    ggml_context, ggml_hash_set, ggml_object, ggml_tensor,
+    block_iq4_nl, block_q2_K, block_q3_K, block_q4_0, block_q4_1, block_q4_K, block_q5_0, block_q5_1, block_q5_K,
+    block_q6_K, block_q8_0, block_q8_1, block_q8_K, ggml_cgraph, ggml_compute_params, ggml_context, ggml_hash_set,
+    ggml_object, ggml_tensor,
 )
 
 
@@ -52,4 +53,11 @@ def struct_layout() -> dict[str, dict[str, int]]:
         "block_q5_1": {"sizeof": sizeof(block_q5_1)},
         "block_q8_0": {"sizeof": sizeof(block_q8_0)},
         "block_q8_1": {"sizeof": sizeof(block_q8_1)},
+        "block_q2_K": {"sizeof": sizeof(block_q2_K)},
+        "block_q3_K": {"sizeof": sizeof(block_q3_K)},
+        "block_q4_K": {"sizeof": sizeof(block_q4_K)},
+        "block_q5_K": {"sizeof": sizeof(block_q5_K)},
+        "block_q6_K": {"sizeof": sizeof(block_q6_K)},
+        "block_q8_K": {"sizeof": sizeof(block_q8_K)},
+        "block_iq4_nl": {"sizeof": sizeof(block_iq4_nl)},
     }

@@ -9,16 +9,19 @@ bit of the result.
 from libc.stdint cimport int64_t, uint16_t
 
 from .activations cimport (
-    column_of, float_columns, pack_panel, panel_depth, q8_column, q8_column_at, q8_column_bytes, q8_columns,
+    column_of, float_columns, pack_panel, packed_at_once, panel_depth, partner_type, q8_column, q8_column_at,
+    q8_column_bytes, q8_columns,
 )
-from .dots cimport dot_bf16, dot_f16, dot_f32, dot_q4_0, dot_q4_1, dot_q5_0, dot_q5_1, dot_q8_0
+from .dots cimport dot_bf16, dot_f16, dot_f32, dot_iq4_nl, dot_q4_0, dot_q4_1, dot_q5_0, dot_q5_1, dot_q8_0
 from .ggml cimport (
-    ASSERTION, DONE, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1,
-    GGML_TYPE_Q8_0, UNSUPPORTED, block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0, ggml_blck_size,
+    ASSERTION, DONE, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q2_K, GGML_TYPE_Q3_K, GGML_TYPE_Q4_0,
+    GGML_TYPE_Q4_1, GGML_TYPE_Q4_K, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_Q8_0,
+    UNSUPPORTED, block_iq4_nl, block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0, ggml_blck_size,
     ggml_compute_params, ggml_tensor, ggml_type_size,
 )
 from .simd cimport V_LANES
 from .strips cimport is_float_type
+from .super_blocks cimport dot_super_blocks
 from .team cimport ggml_barrier, share, team_scratch
 from .tile cimport DEPTH, PANEL_VECTORS, STRIP_ROWS, any_tile, fill_strip, store_tile
 
@@ -69,7 +72,19 @@ cdef inline float quantized_dot(int type, const char *row, q8_column y, int64_t 
         return dot_q5_0(<const block_q5_0 *>row, y, K)
     if type == GGML_TYPE_Q5_1:
         return dot_q5_1(<const block_q5_1 *>row, y, K)
-    return dot_q8_0(<const block_q8_0 *>row, y, K)
+    if type == GGML_TYPE_Q8_0:
+        return dot_q8_0(<const block_q8_0 *>row, y, K)
+    if type == GGML_TYPE_IQ4_NL:
+        return dot_iq4_nl(<const block_iq4_nl *>row, y, K)
+    if type == GGML_TYPE_Q2_K:
+        return dot_super_blocks(GGML_TYPE_Q2_K, row, y.q, y.d, y.sums, K // 256)
+    if type == GGML_TYPE_Q3_K:
+        return dot_super_blocks(GGML_TYPE_Q3_K, row, y.q, y.d, y.sums, K // 256)
+    if type == GGML_TYPE_Q4_K:
+        return dot_super_blocks(GGML_TYPE_Q4_K, row, y.q, y.d, y.sums, K // 256)
+    if type == GGML_TYPE_Q5_K:
+        return dot_super_blocks(GGML_TYPE_Q5_K, row, y.q, y.d, y.sums, K // 256)
+    return dot_super_blocks(GGML_TYPE_Q6_K, row, y.q, y.d, y.sums, K // 256)
 
 
 cdef void quantized_rows(const ggml_tensor *a, const char *row, char *columns, int64_t first_column, int64_t n_columns,
@@ -138,9 +153,9 @@ cdef inline int64_t panel_width(const batch_t *batch, int64_t column) noexcept n
 
 cdef void pack(const ggml_compute_params *params, const batch_t *batch, const ggml_tensor *a,
                const ggml_tensor *b) noexcept nogil:
-    """This thread's share of the panels, 32 elements of one panel at a time."""
+    """This thread's share of the panels, a block of elements of one panel at a time."""
     cdef int64_t panels = (batch.padded + PANEL_VECTORS * V_LANES - 1) // (PANEL_VECTORS * V_LANES)
-    cdef int64_t parts = (b.ne[0] + 31) // 32
+    cdef int64_t at_once = packed_at_once(a.type), parts = (b.ne[0] + at_once - 1) // at_once
     cdef int64_t first, end, unit, matrix, column, width
     share(params, batch.n_matrices * panels * parts, &first, &end)
     for unit in range(first, end):
@@ -148,7 +163,7 @@ cdef void pack(const ggml_compute_params *params, const batch_t *batch, const gg
         column = unit // parts % panels * (PANEL_VECTORS * V_LANES)
         width = panel_width(batch, column)
         pack_panel(b, a.type, (batch.first_matrix + matrix) * b.ne[1] + batch.first_column + column,
-                   min(width, batch.n_columns - column), width, unit % parts * 32,
+                   min(width, batch.n_columns - column), width, unit % parts * at_once,
                    batch.panels + (matrix * batch.padded + column) * batch.depth)
 
 
@@ -219,14 +234,17 @@ cdef int many_columns(const ggml_compute_params *params, ggml_tensor *dst) noexc
     return DONE
 
 
+cdef bint is_weight_type(int type) noexcept nogil:
+    return (is_float_type(type) or GGML_TYPE_Q4_0 <= type <= GGML_TYPE_Q8_0 or type == GGML_TYPE_IQ4_NL
+            or GGML_TYPE_Q2_K <= type <= GGML_TYPE_Q6_K)
+
+
 cdef bint is_known(const ggml_tensor *dst) noexcept nogil:
     """Whether the kernel handles these types and strides."""
     cdef const ggml_tensor *a = dst.src[0]
     cdef const ggml_tensor *b = dst.src[1]
     cdef int type = a.type
-    if not is_float_type(type) and not GGML_TYPE_Q4_0 <= type <= GGML_TYPE_Q8_0:
-        return False
-    if b.type != GGML_TYPE_F32 and not (b.type == GGML_TYPE_F16 and type == GGML_TYPE_F16):
+    if not is_weight_type(type) or b.type != GGML_TYPE_F32 and b.type != partner_type(type):
         return False
     if a.nb[0] != ggml_type_size(type) or b.nb[0] != ggml_type_size(b.type):
         return False

@@ -8,9 +8,9 @@ from libc.string cimport memcpy
 
 from .blocks cimport floats_to_row, row_to_floats
 from .ggml cimport (
-    ASSERTION, DONE, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_I32, UNSUPPORTED, ggml_blck_size,
-    ggml_compute_params, ggml_is_contiguous, ggml_nelements, ggml_nrows, ggml_tensor, ggml_type_size, row_at,
-    same_shape,
+    ASSERTION, DONE, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_I32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q2_K,
+    GGML_TYPE_Q6_K, QK_K, UNSUPPORTED, block_bytes, ggml_blck_size, ggml_compute_params, ggml_is_contiguous,
+    ggml_nelements, ggml_nrows, ggml_tensor, ggml_type_size, row_at, same_shape,
 )
 from .simd cimport bf16_to_float, float_to_bf16, float_to_half, half_to_float
 from .team cimport share
@@ -58,8 +58,13 @@ cdef inline char *index_at(const ggml_tensor *b, int64_t n) noexcept nogil:
 
 
 cdef inline bint has_floats(int type) noexcept nogil:
-    """Whether row_to_floats and floats_to_row know the type."""
-    return type == GGML_TYPE_F32 or type == GGML_TYPE_F16 or type == GGML_TYPE_BF16 or ggml_blck_size(type) == 32
+    """Whether row_to_floats knows the type."""
+    return type == GGML_TYPE_F32 or type == GGML_TYPE_F16 or type == GGML_TYPE_BF16 or block_bytes(type) > 0
+
+
+cdef inline bint can_be_written(int type) noexcept nogil:
+    """Whether floats_to_row knows the type."""
+    return has_floats(type) and not GGML_TYPE_Q2_K <= type <= GGML_TYPE_Q6_K and type != GGML_TYPE_IQ4_NL
 
 
 # ------------------------------------------------------------------------------------------------------- DUP, CPY, CONT
@@ -227,10 +232,10 @@ cdef void copy_quantized(const ggml_tensor *a, ggml_tensor *dst, int64_t first, 
             n = min(n, dst.ne[0] - y.i0)
             as_vector(&floats, chunk, n)
             copy_into(a, first, &floats, n)
-            floats_to_row(dst.type, chunk, y.row_start + y.i0 // 32 * <int64_t>dst.nb[0], n, True)
+            floats_to_row(dst.type, chunk, y.row_start + y.i0 // ggml_blck_size(dst.type) * <int64_t>dst.nb[0], n, True)
         else:
             n = min(n, a.ne[0] - x.i0)
-            row_to_floats(a.type, x.row_start + x.i0 // 32 * <int64_t>a.nb[0], chunk, n)
+            row_to_floats(a.type, x.row_start + x.i0 // ggml_blck_size(a.type) * <int64_t>a.nb[0], chunk, n)
             as_vector(&floats, chunk, n)
             done = 0
             while done < n:
@@ -274,7 +279,7 @@ cdef int ggml_compute_forward_dup(const ggml_compute_params *params, ggml_tensor
     cdef bint a_blocks = ggml_blck_size(a.type) > 1, dst_blocks = ggml_blck_size(dst.type) > 1
     if size == 0 or ggml_type_size(dst.type) == 0 or ggml_nelements(a) != n:
         return UNSUPPORTED
-    if a.type != dst.type and not (has_floats(a.type) and has_floats(dst.type)):
+    if a.type != dst.type and not (has_floats(a.type) and can_be_written(dst.type)):
         return UNSUPPORTED
     if a.type == dst.type and ggml_is_contiguous(a) and ggml_is_contiguous(dst):
         step = ggml_blck_size(a.type)
@@ -286,9 +291,9 @@ cdef int ggml_compute_forward_dup(const ggml_compute_params *params, ggml_tensor
     if is_transpose(a, dst):
         copy_transposed(params, a, dst)
         return DONE
-    share(params, n // 32 + (n % 32 != 0), &first, &end)  # stretches of 32: a thread never has half a block
-    first *= 32
-    end = min(end * 32, n)
+    share(params, n // QK_K + (n % QK_K != 0), &first, &end)  # whole stretches: a thread never has half a block
+    first *= QK_K
+    end = min(end * QK_K, n)
     if a_blocks or dst_blocks:
         copy_quantized(a, dst, first, end)
     else:

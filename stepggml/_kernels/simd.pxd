@@ -6,7 +6,7 @@ fused instruction per vector. V_LANES is 16 (AVX-512), 8 (AVX2) or 4 (base). All
 
 The int8 vectors are 32 bytes, one block of the quantized types: `dot_u8s8` adds products in groups of four neighbours.
 """
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
 
 cdef extern from * nogil:
     """
@@ -28,6 +28,8 @@ cdef extern from * nogil:
     typedef uint8_t vu8 __attribute__((vector_size(32)));
     typedef uint8_t vu8_half __attribute__((vector_size(16)));
     typedef int8_t vs8 __attribute__((vector_size(32)));
+    typedef int16_t vs16 __attribute__((vector_size(32)));
+    typedef uint16_t vu16 __attribute__((vector_size(32)));
     typedef int32_t vint __attribute__((vector_size(32)));
     typedef float vfloat8 __attribute__((vector_size(32)));
     #define V_INLINE static inline __attribute__((always_inline))
@@ -141,6 +143,20 @@ cdef extern from * nogil:
     #endif
     }
 
+    /* 16 bytes -> the 32 values that their nibbles stand for in IQ4_NL's table: more of them near 0 than far out. */
+    V_INLINE vs8 load_nonlinear(const void *p) {
+        static const int8_t values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+        vu8 codes = load_nibbles(p);
+    #if defined(__AVX2__)
+        __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)values));
+        return (vs8)_mm256_shuffle_epi8(table, (__m256i)codes);
+    #else
+        vs8 v;
+        for (int j = 0; j < 32; j++) v[j] = values[codes[j]];
+        return v;
+    #endif
+    }
+
     /* 32 bits -> 16 in byte j where bit j is set: the fifth bits of a block. */
     V_INLINE vu8 load_fifth_bits(const void *p) {
         uint32_t bits; memcpy(&bits, p, 4);
@@ -157,6 +173,10 @@ cdef extern from * nogil:
         return v;
     #endif
     }
+
+    /* (codes >> shift) & mask, byte by byte; codes << shift of codes that stay below 256. */
+    V_INLINE vu8 bits_of(vu8 codes, int shift, uint8_t mask) { return (vu8)((vu16)codes >> shift) & mask; }
+    V_INLINE vu8 moved_up(vu8 codes, int shift) { return (vu8)((vu16)codes << shift); }
 
     /* V_LANES bytes, widened to floats. */
     V_INLINE vfloat floats_of_u8(const void *p) {
@@ -185,6 +205,11 @@ cdef extern from * nogil:
     /* y[j] = (codes[j] + offset) * d + m, for one block */
     V_INLINE void decode(vu8 codes, float offset, float d, float m, float *y) {
         for (int j = 0; j < 32; j += V_LANES) v_store(y + j, (floats_of_u8((char *)&codes + j) + offset) * d + m);
+    }
+    /* The same for 16 of the codes, from `first` on. */
+    V_INLINE void decode_part(vu8 codes, int first, float offset, float d, float m, float *y) {
+        for (int j = 0; j < 16; j += V_LANES)
+            v_store(y + j, (floats_of_u8((char *)&codes + first + j) + offset) * d + m);
     }
     V_INLINE void decode_signed(const int8_t *codes, float d, float *y) {
         for (int j = 0; j < 32; j += V_LANES) v_store(y + j, floats_of_s8(codes + j) * d);
@@ -220,6 +245,30 @@ cdef extern from * nogil:
     #endif
     }
 
+    /* Eight sums of four neighbouring products each, times the scale of their half of the block. */
+    V_INLINE vint dot_scaled(vu8 a, vs8 b, int16_t low, int16_t high) {
+    #if defined(__AVX2__)
+        __m256i scales = _mm256_set_m128i(_mm_set1_epi16(high), _mm_set1_epi16(low));
+        return (vint)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)a, (__m256i)b), scales);
+    #else
+        vint scales = {low, low, low, low, high, high, high, high};
+        return dot_u8s8(0, a, b) * scales;
+    #endif
+    }
+
+    /* Eight sums of two neighbouring products each. */
+    V_INLINE vint dot_s16(const int16_t *p, const int16_t *q) {
+        vs16 a, b; memcpy(&a, p, 32); memcpy(&b, q, 32);
+    #if defined(__AVX2__)
+        return (vint)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+    #else
+        vint v;
+        for (int i = 0; i < 8; i++) v[i] = a[2*i] * b[2*i] + a[2*i + 1] * b[2*i + 1];
+        return v;
+    #endif
+    }
+
+    V_INLINE vint zero_ints(void) { return (vint){0}; }
     V_INLINE vfloat8 to_floats(vint v) { return __builtin_convertvector(v, vfloat8); }
     V_INLINE vfloat8 zero_floats8(void) { return (vfloat8){0}; }
     V_INLINE float sum_floats8(vfloat8 v) {
@@ -254,11 +303,18 @@ cdef extern from * nogil:
     vs8 load_s8(const void *p)
     vu8 load_u8(const void *p)
     vu8 load_nibbles(const void *p)
+    vs8 load_nonlinear(const void *p)
     vu8 load_fifth_bits(const void *p)
+    vu8 bits_of(vu8 codes, int shift, uint8_t mask)
+    vu8 moved_up(vu8 codes, int shift)
     void decode(vu8 codes, float offset, float d, float m, float *y)
+    void decode_part(vu8 codes, int first, float offset, float d, float m, float *y)
     void decode_signed(const int8_t *codes, float d, float *y)
     vint dot_u8s8(int32_t start, vu8 a, vs8 b)
     vint dot_s8s8(vs8 a, vs8 b)
+    vint dot_scaled(vu8 a, vs8 b, int16_t low, int16_t high)
+    vint dot_s16(const int16_t *p, const int16_t *q)
+    vint zero_ints()
     vfloat8 to_floats(vint v)
     vfloat8 zero_floats8()
     float sum_floats8(vfloat8 v)
