@@ -46,6 +46,7 @@ from .provenance import Provenance
 from .sources import Sources
 from .tracer import Killed, LineGoal, LineStop, Tracer
 from .values import convert
+from .why.decisions import Decisions
 from .world import World
 from .wrap import wrapped_devices
 
@@ -81,6 +82,7 @@ class Engine:
         self.cursor = Cursor(self.world, self.provenance, History(limit))
         self.tracer = Tracer(sources, points, self._park_at_line)
         self.stops = NodeStops(points, self.cursor.structs.columns, self.node_names)
+        self.decisions = Decisions(self)
         hooks = Hooks(self)
         self.tracer.watched = hooks.table()
         self.tracer.on_floor3_call = hooks.floor3_called

@@ -20,6 +20,7 @@ from ..ggml import (
     ggml_backend_tensor_copy,
     ggml_backend_tensor_memset,
     ggml_backend_tensor_set,
+    ggml_build_forward_expand,
     ggml_free,
     ggml_gallocr_alloc_graph,
     ggml_gallocr_free,
@@ -29,6 +30,7 @@ from ..ggml import (
     ggml_new_graph_custom,
     ggml_new_tensor_impl,
 )
+from ..ggml.alloc import ggml_gallocr_alloc_graph_impl
 from .errors import DebuggerError
 from .images import touched_runs
 from .memory import read_bytes
@@ -69,6 +71,8 @@ class Hooks:
             ggml_backend_tensor_memset.__code__: (self.tensor_memset, None),
             ggml_backend_tensor_copy.__code__: (self.tensor_copied, None),
             ggml_backend_buffer_clear.__code__: (self.buffer_cleared, None),
+            ggml_build_forward_expand.__code__: (self.engine.decisions.expanding, None),
+            ggml_gallocr_alloc_graph_impl.__code__: (self.engine.decisions.planning, None),
         }
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -189,6 +193,7 @@ class Hooks:
         graph = frame.f_locals.get("graph")
         if graph is not None and value:
             self.cursor.note_inputs(graph)
+            self.engine.decisions.allocated(frame)
 
     # ------------------------------------------------------------------------------------------------------------------
     # bytes written from outside a graph
