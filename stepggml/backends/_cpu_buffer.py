@@ -27,6 +27,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
@@ -82,6 +83,10 @@ def ggml_backend_cpu_buffer_cpy_tensor(buffer: ggml_backend_buffer, src: ggml_te
 
 
 def ggml_backend_cpu_buffer_clear(buffer: ggml_backend_buffer, value: int) -> None:
+    """Fill with one byte value. Zeros in a map of our own need no writing: its pages are given back, and come anew."""
+    is_ours = buffer.iface.free_buffer is not None
+    if value == 0 and is_ours and _libc.madvise(buffer.context, buffer.size, mmap.MADV_DONTNEED) == 0:
+        return
     ctypes.memset(buffer.context, value, buffer.size)
 
 

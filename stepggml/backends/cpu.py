@@ -39,6 +39,7 @@ from stepggml.ggml.impl import (
     GGML_ABORT,
     GGML_ASSERT,
     GGML_DEFAULT_N_THREADS,
+    GGML_LOG_DEBUG,
     GGML_STATUS_ABORTED,
     GGML_STATUS_SUCCESS,
     NULL,
@@ -377,6 +378,13 @@ PROC_ADDRESSES: dict[str, Callable[..., Any]] = {
 
 def ggml_backend_cpu_get_proc_address(reg: ggml_backend_reg, name: str) -> Callable[..., Any] | None:
     return PROC_ADDRESSES.get(name)
+
+
+def ggml_backend_score() -> int:
+    """How well this machine can run this file, for ggml_backend_load_best: the score of the best compiled variant."""
+    for variant in _kernels.variants():
+        GGML_LOG_DEBUG(f"ggml_backend_score: cpu-{variant.name} score: {variant.score}\n")
+    return _kernels.chosen().score
 
 
 @cache

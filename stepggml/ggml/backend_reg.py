@@ -5,16 +5,19 @@ Mirrors: ggml/src/ggml-backend-reg.cpp.
 
 A backend is one file of stepggml/backends/, named as its function ggml_backend_<name>_reg says. They are found by
 looking into that folder, as C finds shared libraries by looking for libggml-<name>.so; a file that fails to load (a
-library is missing, say) is passed over with a message. The CPU registers last: it is what remains when nobody else
-wants an op.
+library is missing, say) is passed over with a message. Of several files for one backend the one with the highest
+score is taken. The CPU registers last: it is what remains when nobody else wants an op.
 """
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
+import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 
 from .backend import (
     ggml_backend_dev_init,
@@ -32,7 +35,7 @@ from .backend_impl import (
     ggml_backend_device,
     ggml_backend_reg,
 )
-from .impl import GGML_ASSERT, GGML_LOG_DEBUG, GGML_LOG_ERROR
+from .impl import GGML_ASSERT, GGML_LOG_DEBUG, GGML_LOG_ERROR, GGML_LOG_INFO
 
 BACKENDS_PACKAGE = "stepggml.backends"
 
@@ -48,42 +51,126 @@ class ggml_backend_registry:
 _registry: ggml_backend_registry | None = None
 
 
-def backend_files() -> list[str]:
-    """Names of the files in the backends folder, the CPU's last. A leading underscore marks a helper."""
-    package = importlib.import_module(BACKENDS_PACKAGE)
-    names = []
-    for module_info in pkgutil.iter_modules(package.__path__):
-        if not module_info.name.startswith("_") and module_info.name != "cpu":
-            names.append(module_info.name)
-    names.append("cpu")
-    return names
-
-
 def get_reg() -> ggml_backend_registry:
     """The registry; the first call fills it."""
     global _registry
     if _registry is None:
         _registry = ggml_backend_registry()
-        for name in backend_files():
-            ggml_backend_load(name)
+        ggml_backend_load_all()
     return _registry
 
 
-def ggml_backend_load(name: str) -> ggml_backend_reg | None:
-    """Import backends/<name>.py and register what it offers. None, with a message, when that fails."""
+# ----------------------------------------------------------------------------------------------------------------------
+# loading
+
+
+def backends_folder() -> Path:
+    """The folder of the backends that come with stepggml."""
+    package = importlib.import_module(BACKENDS_PACKAGE)
+    return Path(next(iter(package.__path__)))
+
+
+def backend_names(folder: Path) -> list[str]:
+    """Names of the backends in a folder, the CPU's last. A leading underscore marks a helper, "-" a variant."""
+    names = set()
+    for path in folder.glob("*.py"):
+        name = path.stem.partition("-")[0]
+        if name and not name.startswith("_") and name != "cpu":
+            names.add(name)
+    ordered = sorted(names)
+    ordered.append("cpu")
+    return ordered
+
+
+def ggml_backend_load_all() -> None:
+    """Load what comes with stepggml, then the file that GGML_BACKEND_PATH names."""
+    ggml_backend_load_all_from_path(None)
+
+
+def ggml_backend_load_all_from_path(dir_path: str | os.PathLike | None) -> None:
+    """Load the best file of each backend in a folder (None: the one that comes with stepggml). C: from a fixed list."""
+    folder = backends_folder() if dir_path is None else Path(dir_path)
+    for name in backend_names(folder):
+        ggml_backend_load_best(name, True, folder)
+
+    # a backend from outside
+    backend_path = os.environ.get("GGML_BACKEND_PATH")
+    if backend_path:
+        ggml_backend_load(backend_path)
+
+
+def ggml_backend_load_best(
+    name: str, silent: bool = True, user_search_path: str | os.PathLike | None = None
+) -> ggml_backend_reg | None:
+    """Of the files <name>.py and <name>-<variant>.py, load the one with the highest score; None when none can be had.
+
+    A file's score is what its ggml_backend_score() says: 0 when this machine cannot run it. A file without that
+    function is taken when no other has a score.
+    """
+    folder = backends_folder() if user_search_path is None else Path(user_search_path)
+    best_score = 0
+    best_path = None
+    for path in sorted(folder.glob(f"{name}-*.py")) + [folder / f"{name}.py"]:
+        if not path.is_file():
+            continue
+        module = import_backend(path)
+        if module is None:
+            continue
+        score_fn: Callable[[], int] | None = getattr(module, "ggml_backend_score", None)
+        if score_fn is None:
+            if not silent:
+                GGML_LOG_INFO(f"ggml_backend_load_best: failed to find ggml_backend_score in {path}\n")
+            continue
+        score = score_fn()
+        GGML_LOG_DEBUG(f"ggml_backend_load_best: {path} score: {score}\n")
+        if score > best_score:
+            best_score = score
+            best_path = path
+
+    if best_path is None:
+        best_path = folder / f"{name}.py"
+        if not best_path.is_file():
+            return None
+    return ggml_backend_load(best_path)
+
+
+def import_backend(path: Path) -> ModuleType | None:
+    """The module in a file, or None with a message. Files of stepggml's own folder are imported by their names."""
     try:
-        module = importlib.import_module(f"{BACKENDS_PACKAGE}.{name}")
-    except ImportError as error:
-        GGML_LOG_DEBUG(f"ggml_backend_load: failed to load {name}: {error}\n")
+        if path.parent == backends_folder() and "-" not in path.stem:
+            return importlib.import_module(f"{BACKENDS_PACKAGE}.{path.stem}")
+        spec = importlib.util.spec_from_file_location(path.stem.replace("-", "_"), path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    except (ImportError, OSError, SyntaxError) as error:
+        GGML_LOG_DEBUG(f"ggml_backend_load: failed to load {path}: {error}\n")
+        return None
+
+
+def ggml_backend_load(path: str | os.PathLike) -> ggml_backend_reg | None:
+    """Import a backend's file and register what it offers. None, with a message, when that fails.
+
+    The file defines ggml_backend_<name>_reg(), and ggml_backend_score() if it may not run everywhere.
+    """
+    path = Path(path)
+    name = path.stem.partition("-")[0]
+    module = import_backend(path)
+    if module is None:
+        return None
+    score_fn: Callable[[], int] | None = getattr(module, "ggml_backend_score", None)
+    if score_fn is not None and score_fn() == 0:
+        GGML_LOG_DEBUG(f"ggml_backend_load: {path} is not supported on this system\n")
         return None
     make_reg: Callable[[], ggml_backend_reg | None] | None = getattr(module, f"ggml_backend_{name}_reg", None)
     if make_reg is None:
-        GGML_LOG_ERROR(f"ggml_backend_load: failed to find ggml_backend_{name}_reg in {name}\n")
+        GGML_LOG_ERROR(f"ggml_backend_load: failed to find ggml_backend_{name}_reg in {path}\n")
         return None
     reg = make_reg()
     if reg is None or reg.api_version != GGML_BACKEND_API_VERSION:
-        GGML_LOG_DEBUG(f"ggml_backend_load: {name} is not supported on this system\n")
+        GGML_LOG_DEBUG(f"ggml_backend_load: failed to initialize backend from {path}\n")
         return None
+    GGML_LOG_DEBUG(f"ggml_backend_load: loaded {ggml_backend_reg_name(reg)} backend from {path}\n")
     ggml_backend_register(reg)
     return reg
 

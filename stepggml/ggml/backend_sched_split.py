@@ -312,9 +312,13 @@ def pass_5_cut(sched: ggml_backend_sched, nodes: list[ggml_tensor]) -> None:
             sched.splits.append(split)
 
         # operands that the split's backend cannot use where they are
-        for j, src in enumerate(node.src):
-            if src is not None:
-                node.src[j] = bring_operand(sched, split, src)
+        for j, address in enumerate(node._src):
+            if address == 0:
+                continue
+            src = tensor_at(address)
+            usable = bring_operand(sched, split, src)
+            if usable is not src:
+                node.src[j] = usable
 
     if split is None:
         # nothing but views

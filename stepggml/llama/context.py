@@ -1,5 +1,4 @@
-"""llama_context: everything one conversation with a model needs besides the model: settings, backends, the KV cache, the
-scheduler, room for outputs.
+"""llama_context: what one conversation needs besides the model: settings, backends, KV cache, scheduler, outputs.
 
 Mirrors: llama_context, llama_cparams, llama_context_params and llama_init_from_model of llama.cpp/src/llama.cpp.
 
@@ -403,10 +402,16 @@ def reserve_worst_case(ctx: llama_context) -> None:
             buft = ggml_backend_get_default_buffer_type(backend)
             name = ggml_backend_buft_name(buft)
             GGML_LOG_INFO(f"llama_init_from_model: {name:>10s} compute buffer size = {size / MiB:8.2f} MiB\n")
-    nodes = f"{n_nodes_pp}" if n_nodes_pp == n_nodes_tg else f"{n_nodes_pp} (with bs={n_tokens}), {n_nodes_tg} (with bs=1)"
-    splits = f"{n_splits_pp}" if n_splits_pp == n_splits_tg else f"{n_splits_pp} (with bs={n_tokens}), {n_splits_tg} (with bs=1)"
-    GGML_LOG_INFO(f"llama_init_from_model: graph nodes  = {nodes}\n")
-    GGML_LOG_INFO(f"llama_init_from_model: graph splits = {splits}\n")
+    report_counts("nodes ", n_nodes_pp, n_nodes_tg, n_tokens)
+    report_counts("splits", n_splits_pp, n_splits_tg, n_tokens)
+
+
+def report_counts(what: str, n_pp: int, n_tg: int, n_tokens: int) -> None:
+    """Log a number of both graphs; once when it is the same."""
+    text = f"{n_pp}"
+    if n_pp != n_tg:
+        text = f"{n_pp} (with bs={n_tokens}), {n_tg} (with bs=1)"
+    GGML_LOG_INFO(f"llama_init_from_model: graph {what} = {text}\n")
 
 
 def reserve_graph(ctx: llama_context, n_tokens: int) -> tuple[int, int]:

@@ -1,5 +1,4 @@
-"""llama_decode: evaluate a batch: find room in the cache, build the graph, give it memory, write the inputs, run it, read
-the outputs.
+"""llama_decode: evaluate a batch of tokens, step by step: room in the cache, graph, memory, inputs, run, outputs.
 
 Mirrors: llama_decode, llama_decode_impl and llama_graph_compute of llama.cpp/src/llama.cpp.
 
@@ -40,7 +39,7 @@ from .kv_cache import (
     llama_kv_cache_cell_max,
     llama_kv_cache_find_slot,
     llama_kv_cache_get_padding,
-    llama_kv_slot,
+    KvSlot,
     restore_slot,
 )
 from .llm_build_context import LLAMA_POOLING_TYPE_NONE, find_node
@@ -202,7 +201,7 @@ def llama_graph_compute(lctx: llama_context, gf: ggml_cgraph, n_threads: int) ->
     return status
 
 
-def undo(lctx: llama_context, slot: llama_kv_slot, head: int, status: int) -> int:
+def undo(lctx: llama_context, slot: KvSlot, head: int, status: int) -> int:
     """Take the tokens out of the cache again. Returns what llama_decode returns for that status."""
     restore_slot(lctx.kv_self, slot, head)
     if status == GGML_STATUS_ABORTED:

@@ -1,5 +1,4 @@
-"""llama_set_inputs: write what a graph needs to be told: token ids, positions, which cells each token sees, which outputs
-are wanted.
+"""llama_set_inputs: what a graph is told: token ids, positions, which cells each token sees, which outputs are wanted.
 
 Mirrors: llama_set_inputs of llama.cpp/src/llama.cpp.
 

@@ -108,7 +108,7 @@ class llama_kv_cache:
         return max_pos
 
 
-class llama_kv_slot:
+class KvSlot:
     """Where a micro-batch went: cells [first, last). Enough to undo it."""
 
     def __init__(self, first: int, last: int) -> None:
@@ -194,7 +194,7 @@ def print_kv_cache_size(cache: llama_kv_cache, type_k: int, type_v: int) -> None
 # places for tokens
 
 
-def llama_kv_cache_find_slot(cache: llama_kv_cache, ubatch: llama_ubatch) -> llama_kv_slot | None:
+def llama_kv_cache_find_slot(cache: llama_kv_cache, ubatch: llama_ubatch) -> KvSlot | None:
     """Find as many empty cells in a row as the micro-batch has tokens, and enter the tokens. None when there are none.
 
     The search begins at head and wraps around once; head is where the cells were found.
@@ -227,7 +227,7 @@ def llama_kv_cache_find_slot(cache: llama_kv_cache, ubatch: llama_ubatch) -> lla
         cell.pos = ubatch.pos[i]
         cell.seq_id = frozenset(ubatch.seq_id[i])
     cache.used += n_tokens
-    return llama_kv_slot(cache.head, cache.head + n_tokens)
+    return KvSlot(cache.head, cache.head + n_tokens)
 
 
 def n_empty_cells(cache: llama_kv_cache, first: int, n_max: int) -> int:
@@ -238,8 +238,8 @@ def n_empty_cells(cache: llama_kv_cache, first: int, n_max: int) -> int:
     return n
 
 
-def restore_slot(cache: llama_kv_cache, slot: llama_kv_slot, head: int) -> None:
-    """Take a micro-batch out again: what it was to be entered for has failed. C: llama_kv_slot_restorer."""
+def restore_slot(cache: llama_kv_cache, slot: KvSlot, head: int) -> None:
+    """Take a micro-batch out again: what it was to be entered for has failed. C: KvSlot_restorer."""
     for i in range(slot.first, slot.last):
         cache.cells[i].clear()
     cache.used -= slot.last - slot.first
