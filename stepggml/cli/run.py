@@ -71,11 +71,12 @@ def execute(args: argparse.Namespace) -> int:
     options = run_options(args)
 
     from ..programs import open_program
+    from ..programs._generate import generate
 
     program = open_program(options.model)
     printer = Printer(quiet=args.json)
     try:
-        run = program.generate(options, printer.put_token)
+        run = generate(program, options, printer.put_token)
     finally:
         printer.end()
 

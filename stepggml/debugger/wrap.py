@@ -27,13 +27,14 @@ GraphCompute = Callable[[ggml_backend, ggml_cgraph], int]
 
 def wrap_backend(backend: ggml_backend, graph_compute: GraphCompute) -> ggml_backend:
     """A backend with the guid, device, context and functions of `backend`, except that graphs go to
-    `graph_compute(backend, cgraph)`.
+    `graph_compute(backend, cgraph)`. It offers no plans: a graph run by a plan would pass us by.
     """
 
     def compute(wrapped: ggml_backend, cgraph: ggml_cgraph) -> int:
         return graph_compute(backend, cgraph)
 
-    iface = replace(backend.iface, graph_compute=compute)
+    no_plans = {"graph_plan_create": None, "graph_plan_free": None, "graph_plan_compute": None}
+    iface = replace(backend.iface, graph_compute=compute, graph_plan_update=None, **no_plans)
     return replace(backend, iface=iface)
 
 

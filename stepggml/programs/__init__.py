@@ -72,28 +72,49 @@ class RunResult(Protocol):
 
 
 class Evaluator(Protocol):
-    """A loaded model that evaluates tokens as it is told, at most `n_batch` at a time, after `n_past` earlier ones."""
+    """A loaded model that evaluates tokens as it is told, at most `n_batch` at a time, after `n_past` earlier ones.
+
+    end_of_text: the token after which a run ends, or -1. backend: name of the device. t_load_us: microseconds for
+    loading the file.
+    """
 
     prompt: list[int]
     n_past: int
     n_batch: int
     n_predict: int
+    n_threads: int
+    backend: str
+    end_of_text: int
     compute_buffer_size: int
+    t_load_us: int
 
     def eval(self, tokens: Sequence[int]) -> np.ndarray:
         """Evaluate tokens; the logits of the last."""
 
+    def rewind(self, n_past: int) -> None:
+        """Forget all tokens but the first n_past."""
+
     def pick(self, logits: np.ndarray) -> int:
         """The next token."""
+
+    def piece(self, id: int) -> bytes:
+        """The bytes of a token."""
+
+    def weight_bytes(self) -> int:
+        """Bytes of weights that the evaluation of one token reads."""
 
     def close(self) -> None:
         """Give all memory back."""
 
 
 class Program(Protocol):
-    """A model file and the code that runs it. Every method raises GGMLFileError for a bad file."""
+    """A model file and the code that runs it. Every method raises GGMLFileError for a bad file.
+
+    starts_quickly: whether `start` knows `quick`.
+    """
 
     path: str
+    starts_quickly: bool
 
     def info(self) -> ModelInfo:
         """Read the file from end to end without loading it."""
@@ -112,8 +133,10 @@ class Program(Protocol):
         `run`, one of the program's own results, is filled as things happen.
         """
 
-    def start(self, options: RunOptions) -> Evaluator:
-        """Load the model and reserve memory for the worst case."""
+    def start(self, options: RunOptions, quick: bool = False) -> Evaluator:
+        """Load the model and reserve memory for the worst case. `quick`: no graph is built when one that is there can
+        be moved; the results are the same.
+        """
 
 
 def open_program(path: str) -> Program:

@@ -6,8 +6,19 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..ggml import ggml_gallocr_free, ggml_gallocr_get_buffer_size, ggml_type_name
-from ..gpt2.eval import check_token_ids, gpt2_eval
+from ..ggml import (
+    GGML_STATUS_SUCCESS,
+    ggml_backend_name,
+    ggml_cgraph,
+    ggml_gallocr_alloc_graph,
+    ggml_gallocr_free,
+    ggml_gallocr_get_buffer_size,
+    ggml_status_to_string,
+    ggml_time_us,
+    ggml_type_name,
+)
+from ..gpt2.eval import EvalError, check_input, check_token_ids, gpt2_eval, set_n_threads
+from ..gpt2.graph import gpt2_graph, static_buffer
 from ..gpt2.main import (
     Generation,
     choose_prompt,
@@ -24,10 +35,14 @@ from ..gpt2.model_load import choose_weight_type, gpt2_model_load, load_vocab, r
 from ..gpt2.sample import mt19937
 from ..gpt2.vocab import gpt_tokenize, gpt_vocab
 from . import BUILT_IN_MODEL, BUILT_IN_PROMPT, ModelInfo, RunOptions
+from ._advance import Counters, MovingGraph, can_move_graphs
+from ._weights import weight_bytes
 
 
 class Gpt2Program:
     """A .bin file and the functions of stepggml/gpt2 that run it."""
+
+    starts_quickly = True
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -115,24 +130,27 @@ class Gpt2Program:
         """The example's main()."""
         return main(self.params(options), put_token, run)
 
-    def start(self, options: RunOptions) -> Gpt2Evaluator:
+    def start(self, options: RunOptions, quick: bool = False) -> Gpt2Evaluator:
         """The example's main() up to its loop."""
-        return Gpt2Evaluator(self.params(options))
+        return Gpt2Evaluator(self.params(options), quick)
 
 
 class Gpt2Evaluator:
-    """A loaded GPT-2 that evaluates what it is given."""
+    """A loaded GPT-2 that evaluates what it is given. `quick`: graphs are moved where they can be, not built anew."""
 
-    def __init__(self, params: gpt_params) -> None:
+    def __init__(self, params: gpt_params, quick: bool = False) -> None:
         self.params = params
         self.rng = mt19937(params.seed)
         choose_prompt(params, self.rng)
         self.model = gpt2_model()
         self.vocab = gpt_vocab()
         self.allocr = None
+        self.moving = None
         self.n_past = 0
         try:
+            t_start_us = ggml_time_us()
             gpt2_model_load(params.model, self.model, self.vocab, params.n_ctx, params.n_gpu_layers, params.backend)
+            self.t_load_us = ggml_time_us() - t_start_us
             self.allocr = reserve_worst_case(self.model, params.n_batch)
             self.prompt = tokenize_prompt(self.model, self.vocab, params)
         except BaseException:
@@ -140,20 +158,64 @@ class Gpt2Evaluator:
             raise
         self.n_batch = params.n_batch
         self.n_predict = limit_n_predict(self.model, params.n_predict, len(self.prompt))
+        self.n_threads = params.n_threads
+        self.backend = ggml_backend_name(self.model.backend)
+        self.end_of_text = -1 if params.ignore_eos else self.vocab.end_of_text_id()
         self.compute_buffer_size = ggml_gallocr_get_buffer_size(self.allocr, 0)
+        if quick and can_move_graphs(self.model.backend):
+            pool = static_buffer()
+            self.moving = MovingGraph(self.model.backend, (pool.address, pool.size), self.build)
+            set_n_threads(self.model.backend, params.n_threads)
 
     def eval(self, tokens: Sequence[int]) -> np.ndarray:
         """Evaluate tokens after those before; the logits of the last."""
-        logits = gpt2_eval(self.model, self.allocr, self.params.n_threads, self.n_past, tokens)
+        if self.moving is None:
+            logits = gpt2_eval(self.model, self.allocr, self.params.n_threads, self.n_past, tokens)
+        else:
+            logits = self.eval_moving(self.moving, tokens)
         self.n_past += len(tokens)
         return logits
+
+    def build(self, n_tokens: int, counters: Counters) -> ggml_cgraph:
+        """The graph, allocated, as gpt2_eval has it."""
+        gf = gpt2_graph(self.model, counters[0], n_tokens)
+        if not ggml_gallocr_alloc_graph(self.allocr, gf):
+            raise MemoryError(f"no memory to compute {n_tokens} tokens")
+        return gf
+
+    def eval_moving(self, moving: MovingGraph, tokens: Sequence[int]) -> np.ndarray:
+        """What gpt2_eval does, with a graph that may be there already."""
+        N = len(tokens)
+        check_input(self.model, self.n_past, tokens)
+        moving.place(N, (self.n_past,))
+
+        moving.array("embd")[0, 0, 0] = tokens
+        moving.array("position")[0, 0, 0] = range(self.n_past, self.n_past + N)
+        status = moving.compute()
+        if status != GGML_STATUS_SUCCESS:
+            raise EvalError(f"failed to predict: {ggml_status_to_string(status)}")
+        return moving.array("logits")[0, 0, N - 1].copy()
+
+    def rewind(self, n_past: int) -> None:
+        """Forget all tokens but the first n_past; later ones will be written over."""
+        self.n_past = min(n_past, self.n_past)
 
     def pick(self, logits: np.ndarray) -> int:
         """The next token, as the parameters ask."""
         return sample_token(self.vocab, logits, self.params, self.rng)
 
+    def weight_bytes(self) -> int:
+        """Bytes of weights that the evaluation of one token reads."""
+        return weight_bytes(gpt2_graph(self.model, 0, 1))
+
+    def piece(self, id: int) -> bytes:
+        """The bytes of a token."""
+        return self.vocab.id_to_token[id]
+
     def close(self) -> None:
         """Give all memory back."""
+        if self.moving is not None:
+            self.moving.close()
         ggml_gallocr_free(self.allocr)
         self.allocr = None
         free_model(self.model)

@@ -1,0 +1,101 @@
+"""Generating text as fast as we can: the loop of the example programs, over an evaluator that moves its graphs.
+
+The programs' own loops (gpt2/main.py and its kin) are there to be stepped through and build every graph anew. This one
+gives the same tokens for the same options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..ggml import GGML_LOG_INFO, ggml_time_us
+from . import Evaluator, Program, RunOptions, RunResult
+
+
+@dataclass
+class QuickRun:
+    """What a run has come to. Times in microseconds."""
+
+    embd_inp: list[int] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    n_past: int = 0
+    t_load_us: int = 0
+    t_prompt_us: int = 0
+    t_predict_us: int = 0
+    t_sample_us: int = 0
+    stopped: bool = False
+    backend: str = ""
+    n_threads: int = 0
+
+
+def generate(program: Program, options: RunOptions, put_token: Callable[[int, bytes], bool]) -> RunResult:
+    """Load, generate and free. put_token gets every token and its bytes, the prompt's first; False ends the run.
+
+    Raises what the program's own `generate` raises. A program without a quick start generates in its own way.
+    """
+    if not getattr(program, "starts_quickly", False):
+        return program.generate(options, put_token)
+    run = QuickRun()
+    t_start_us = ggml_time_us()
+    evaluator = program.start(options, quick=True)
+    try:
+        run.t_load_us = evaluator.t_load_us
+        run.embd_inp = evaluator.prompt
+        run.backend = evaluator.backend
+        run.n_threads = evaluator.n_threads
+        logits = evaluate_prompt(evaluator, put_token, run)
+        predict(evaluator, logits, put_token, run)
+        report(run, ggml_time_us() - t_start_us)
+    finally:
+        evaluator.close()
+    return run
+
+
+def evaluate_prompt(evaluator: Evaluator, put_token: Callable[[int, bytes], bool], run: QuickRun) -> np.ndarray | None:
+    """The prompt, a batch at a time; each batch is shown before it is evaluated. The logits of the last token."""
+    logits = None
+    for i in range(0, len(run.embd_inp), evaluator.n_batch):
+        batch = run.embd_inp[i : i + evaluator.n_batch]
+        for id in batch:
+            if not put_token(id, evaluator.piece(id)):
+                run.stopped = True
+        is_last = i + len(batch) == len(run.embd_inp)
+        if run.stopped or batch[-1] == evaluator.end_of_text or (is_last and evaluator.n_predict == 0):
+            return None
+        t_start_us = ggml_time_us()
+        logits = evaluator.eval(batch)
+        run.t_prompt_us += ggml_time_us() - t_start_us
+        run.n_past = evaluator.n_past
+    return logits
+
+
+def predict(
+    evaluator: Evaluator, logits: np.ndarray | None, put_token: Callable[[int, bytes], bool], run: QuickRun
+) -> None:
+    """Token after token. The last one is not evaluated: nobody asks what comes after it."""
+    while logits is not None and len(run.tokens) < evaluator.n_predict:
+        t_start_us = ggml_time_us()
+        id = evaluator.pick(logits)
+        run.t_sample_us += ggml_time_us() - t_start_us
+        run.tokens.append(id)
+        run.stopped = not put_token(id, evaluator.piece(id))
+        if run.stopped or id == evaluator.end_of_text or len(run.tokens) == evaluator.n_predict:
+            return
+        t_start_us = ggml_time_us()
+        logits = evaluator.eval([id])
+        run.t_predict_us += ggml_time_us() - t_start_us
+        run.n_past = evaluator.n_past
+
+
+def report(run: QuickRun, t_total_us: int) -> None:
+    """Where the time went, in the words of the examples."""
+    t_predict_us = run.t_prompt_us + run.t_predict_us
+    per_token_ms = t_predict_us / 1000.0 / max(run.n_past, 1)
+    GGML_LOG_INFO("\n")
+    GGML_LOG_INFO(f"main:     load time = {run.t_load_us / 1000.0:8.2f} ms\n")
+    GGML_LOG_INFO(f"main:   sample time = {run.t_sample_us / 1000.0:8.2f} ms\n")
+    GGML_LOG_INFO(f"main:  predict time = {t_predict_us / 1000.0:8.2f} ms / {per_token_ms:.2f} ms per token\n")
+    GGML_LOG_INFO(f"main:    total time = {t_total_us / 1000.0:8.2f} ms\n")
