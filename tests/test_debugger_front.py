@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -361,3 +364,55 @@ def test_a_mistake_of_ours_is_one_line(talk: Conversation, monkeypatch: pytest.M
     talk.console.settings.verbose = False
     text = talk.type("when")
     assert text == "internal error in 'when': ZeroDivisionError: division by zero (`set verbose on` shows where)\n"
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# output for programs and documents; bookmarks; habits
+
+
+def test_every_info_speaks_json(talk: Conversation) -> None:
+    for command in REGISTRY:
+        if command.name.startswith("info "):
+            for line in (command.name, *command.examples):
+                text = talk.good(f"{line} --json")
+                assert text.count("\n") == 1, line
+                assert isinstance(json.loads(text), dict | list), line
+    nodes = json.loads(talk.good("info graph --json"))["nodes"]
+    assert len(nodes) == N_NODES
+    assert nodes[24]["op"] == "MUL_MAT" and nodes[24]["ne"] == [6, 6, 4, 1]
+    assert nodes[24]["badge"].startswith("OVERWRITTEN-BY")
+    assert nodes[24]["origin"][0]["file"].endswith(".py")
+
+
+def test_any_output_can_be_saved_as_svg(talk: Conversation, tmp_path: Path) -> None:
+    for line in ("vmmap", "vis", "telescope KQ", "info graph 0 40", "bufmap", "heat KQ_soft_max[:,:,0]"):
+        path = tmp_path / "picture.svg"
+        path.unlink(missing_ok=True)
+        assert "wrote" in talk.good(f"{line} -o {path}")
+        root = ElementTree.parse(path).getroot()
+        assert root.tag.endswith("svg") and len(root) > 3, line
+    assert talk.good(f"heat KQ_soft_max[:,:,0] -o {tmp_path / 'p.png'}").startswith("wrote")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG\r\n")
+    assert "cannot write" in talk.error("vmmap -o /nonexistent/x.svg")
+
+
+def test_checkpoints_and_stops_seen_before(talk: Conversation) -> None:
+    talk.console.checkpoints.clear()
+    talk.good("checkpoint", "si 3")
+    view = talk.good("si")
+    assert "node_33" in view
+    earlier = talk.good("back")
+    assert "node_32" in earlier and "the run has not moved" in earlier
+    assert "node_33" in talk.good("forward")
+    assert talk.session.node_index == NODE + 4
+    talk.good("restart 1")
+    assert talk.session.node_index == NODE
+    assert "no checkpoint 9" in talk.error("restart 9")
+
+
+def test_pdb_words(talk: Conversation) -> None:
+    talk.good("set muscle pdb")
+    assert "#0" in talk.good("w")
+    assert REGISTRY.resolve(talk.console.translate("u 1"))[0].name == "up"
+    talk.good("set muscle gdb")
+    assert "expected gdb or pdb" in talk.error("set muscle emacs")

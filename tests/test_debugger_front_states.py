@@ -220,3 +220,20 @@ def test_the_first_steps_tutorial() -> None:
     assert "Old Mr. Crow said" in text
     assert "holds:" in text and "assert failed" not in text
     assert "no command" not in text and "internal error" not in text
+
+
+def test_the_rc_file_of_the_user_and_no_other(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    work = tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    (home / ".stepggmlrc").write_text("set page 33\nalias hello = echo from home\nnonsense\n")
+    (work / ".stepggmlrc").write_text("alias hello = echo from the working directory\n")
+    environ = os.environ | {"HOME": str(home), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "stepggml", "debug", "--batch", "-ex", "hello", "-ex", "show page"],
+        capture_output=True, text=True, timeout=60, cwd=work, env=environ,
+    )  # fmt: skip
+    assert "from home" in done.stdout and "working directory" not in done.stdout
+    assert re.search(r"page +33", done.stdout)
+    assert ".stepggmlrc:3: no command 'nonsense'" in done.stdout

@@ -80,6 +80,7 @@ class Command:
     group: str
     needs: str
     repeats: bool
+    draws: bool
     parameters: tuple[Parameter, ...] = field(repr=False)
     takes_console: bool = False
 
@@ -257,12 +258,12 @@ registry = Registry()
 
 
 def command(
-    name: str, *, aliases: Iterable[str] = (), group: str, needs: str = "", repeats: bool = True
+    name: str, *, aliases: Iterable[str] = (), group: str, needs: str = "", repeats: bool = True, draws: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a function a command.
 
-    needs: "" always, "run" a stopped run, "model" loaded weights, "graph" a graph. repeats: whether an empty line does
-    it again.
+    needs: "" always, "run" a stopped run, "graph" a graph. repeats: whether an empty line does it again. draws: `-o
+    FILE` is an argument of its own; every other command can save what it shows with `-o FILE.svg`.
     """
     if group not in GROUPS:
         raise ValueError(f"command {name!r}: no group {group!r}")
@@ -272,7 +273,15 @@ def command(
         parameters = tuple(parameter_of(function, p) for p in rest)
         registry.add(
             Command(
-                name, function, tuple(aliases), group, needs, repeats, parameters, takes_console=first.name == "console"
+                name,
+                function,
+                tuple(aliases),
+                group,
+                needs,
+                repeats,
+                draws,
+                parameters,
+                takes_console=first.name == "console",
             )
         )
         return function

@@ -8,6 +8,7 @@ line.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -16,17 +17,21 @@ from typing import Any, TextIO
 
 from . import expressions, names
 from .collector import Collector
-from .command import load_commands, registry
+from .command import Command, load_commands, registry
 from .context import stop_lines
 from .errors import DebuggerError
+from .files import write_file
+from .listing import Report, json_text
+from .panels import svg
 from .python import PythonSpace
 from .session import Session
-from .settings import Settings
+from .settings import PDB_WORDS, Settings
 from .stops import Stop
 from .style import Line, Painter, as_lines
 from .value_history import ValueHistory
 
 MAX_DEPTH = 16  # of scripts and user commands that call one another
+MAX_SEEN = 200  # views of stops that `back` can show again
 PROMPT = "(stepggml) "
 
 
@@ -59,6 +64,10 @@ class Console:
         self.depth = 0
         self.where: list[str] = []
         self.confirm: Callable[[str], bool] = lambda question: True
+        self.is_quiet = False  # commands of a script are not shown
+        self.checkpoints: list[Any] = []  # of commands/bookmarks.py
+        self.seen: list[list[Line]] = []  # the views of the last stops
+        self.seen_index = 0
         self.shown_card: object = None  # the node card of the last stop
         self.in_output = False  # the program has printed something and not ended the line
 
@@ -118,7 +127,10 @@ class Console:
         """Print the context view of a stop, the displays, and run the breakpoints' commands."""
         self.frame_index = 0
         self.list_position = None
-        self.show(stop_lines(self, stop))
+        view = stop_lines(self, stop)
+        self.seen = [*self.seen[1 - MAX_SEEN :], view]
+        self.seen_index = len(self.seen) - 1
+        self.show(view)
         for number in list(self.displays):
             self.show_display(number)
         for breakpoint_id in stop.breakpoints:
@@ -189,7 +201,7 @@ class Console:
 
     def execute(self, line: str) -> bool:
         """Run a command line. Raises what the command raises."""
-        line = self.expand_alias(line)
+        line = self.translate(self.expand_alias(line))
         word = line.split(None, 1)[0]
         if word in self.definitions:
             self.run_definition(word, line.split()[1:])
@@ -198,9 +210,23 @@ class Console:
         if not command.repeats:
             self.repeat_line = ""
         names.check_needs(command.needs, self.session)
+        text, ending = split_ending(command, text)
         values = command.parse(text, format_text, self)
-        self.show_result(command.call(values, self))
+        result = command.call(values, self)
+        if ending == "--json":
+            self.show_json(result)
+        elif ending and not isinstance(result, Stop):
+            lines = as_lines(result or [])
+            write_file(ending, svg.render(lines, line).encode())
+            self.show(f"wrote {ending}, {len(lines)} lines")
+        else:
+            self.show_result(result)
         return True
+
+    def show_json(self, result: Any) -> None:
+        """Print what an `info` command found as one JSON value on one line; what has no data of its own as its text."""
+        data = result.data if isinstance(result, Report) else {"text": [str(line) for line in as_lines(result or [])]}
+        self.write(json_text(data) + "\n")
 
     def expand_alias(self, line: str) -> str:
         """The line with the user's alias in front replaced. An alias may use another one, not itself."""
@@ -211,6 +237,13 @@ class Console:
                 return line
             seen.add(word)
             line = f"{self.aliases[word]} {rest}".strip()
+
+    def translate(self, line: str) -> str:
+        """The line in gdb's words, for those whose fingers know pdb's (`set muscle pdb`)."""
+        if self.settings.muscle != "pdb":
+            return line
+        word, blank, rest = line.partition(" ")
+        return f"{PDB_WORDS.get(word, word)}{blank}{rest}"
 
     def run_definition(self, name: str, arguments: list[str]) -> None:
         """Run a user's command: $arg0, $arg1, ... and $argc stand for what was typed behind its name."""
@@ -274,6 +307,16 @@ class Console:
                     break
         self.end_collecting()
 
+    def run_quietly(self, path: str) -> None:
+        """source() without showing the commands."""
+        self.is_quiet = True
+        try:
+            self.source(path)
+        except DebuggerError as error:
+            self.show_error(str(error))
+        finally:
+            self.is_quiet = False
+
     def run_script_line(self, line: str) -> None:
         """A line of a script: shown behind the prompt, unless it is empty, a comment or `echo`; an empty one does not
         repeat.
@@ -282,7 +325,7 @@ class Console:
         if self.collector is None:
             if not text or (text.startswith("#") and not text[1:2].isdigit()):
                 return
-            if not text.startswith("echo"):
+            if not text.startswith("echo") and not self.is_quiet:
                 self.show(Line(("prompt", PROMPT), text))
         self.run_line(line)
 
@@ -333,6 +376,16 @@ class Console:
     def evaluate_address(self, text: str) -> int:
         """An address. Raises DebuggerError."""
         return expressions.evaluate_address(text, self.scope)
+
+
+def split_ending(command: Command, text: str) -> tuple[str, str]:
+    """A command's arguments without what says where its output goes: --json behind `info`, or -o FILE.svg."""
+    if command.name.startswith("info ") and text.split()[-1:] == ["--json"]:
+        return text.rpartition("--json")[0].strip(), "--json"
+    match = re.search(r"(?:^|\s)-o\s+(\S+\.svg)$", text)
+    if match and not command.draws:
+        return text[: match.start()].strip(), match.group(1)
+    return text, ""
 
 
 def wrap_message(text: str, width: int) -> list[str]:

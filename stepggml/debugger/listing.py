@@ -1,13 +1,17 @@
-"""Long listings, a page at a time: an empty line shows the next page."""
+"""Listings: a page at a time for people, everything at once as JSON for programs."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .errors import DebuggerError
+from .stops import Badge, Origin
 from .style import Line
 
 if TYPE_CHECKING:
@@ -44,6 +48,40 @@ def read_page(words: str, n: int, size: int, start: int = 0) -> Page:
         raise DebuggerError(f"rows {words} do not exist: there are 0 to {n - 1}")
     first = max(0, min(first, n - size)) if not match else first
     return Page(first, min(n, last, first + MAX_ROWS), n)
+
+
+class Report(list[Line]):
+    """What an `info` command shows. data: the same for programs; `--json` prints it."""
+
+    def __init__(self, lines: Iterable[Line], data: Any) -> None:
+        super().__init__(lines)
+        self.data = data
+
+
+def json_text(data: Any) -> str:
+    """Plain data as one line of JSON."""
+    return json.dumps(plain_data(data), ensure_ascii=False, allow_nan=False)
+
+
+def plain_data(value: Any) -> Any:
+    """`value` in terms that JSON knows: records as objects, badges as their texts, numbers that are none as null."""
+    if isinstance(value, Badge):
+        return value.text
+    if isinstance(value, Origin):
+        return [{"file": file, "line": line, "function": function} for file, line, function in value.frames]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: plain_data(getattr(value, item.name)) for item in fields(value) if item.repr}
+    if isinstance(value, Mapping):
+        return {str(key): plain_data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain_data(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)
 
 
 def show_page(console: Console, lines: list[Line], page: Page, command: str, words: str) -> list[Line]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,6 +31,7 @@ def debug_main(args: argparse.Namespace) -> int:
     ggml_log_set(output.log)
     try:
         interactive = sys.stdin.isatty() and not args.batch
+        read_rc_file(console)
         run_script(console, args.script)
         if not args.batch and not console.done:
             if interactive:
@@ -69,6 +71,28 @@ class ProgramOutput:
         if self.console is not None:
             self.console.program_output(piece.decode("utf-8", "replace"), "good")
         return True
+
+
+def rc_file() -> str:
+    """The user's own start-up commands: ~/.stepggmlrc, else stepggml/stepggmlrc in the configuration directory.
+
+    Never one of the working directory: a model's folder could bring one along.
+    """
+    home = os.path.join(os.path.expanduser("~"), ".stepggmlrc")
+    config = os.environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(config):
+        config = os.path.join(os.path.expanduser("~"), ".config")
+    for path in (home, os.path.join(config, "stepggml", "stepggmlrc")):
+        if os.path.isabs(path) and os.path.isfile(path):
+            return path
+    return ""
+
+
+def read_rc_file(console: Console) -> None:
+    """Run the start-up commands, silently unless one fails."""
+    path = rc_file()
+    if path:
+        console.run_quietly(path)
 
 
 def run_script(console: Console, script: list[tuple[str, str]]) -> None:

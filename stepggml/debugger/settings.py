@@ -9,6 +9,25 @@ from .errors import DebuggerError
 
 PANES = ("source", "node", "changes")
 
+# pdb's short words whose meaning here would be another, or none.
+PDB_WORDS = {
+    "u": "up",
+    "d": "down",
+    "w": "backtrace",
+    "where": "backtrace",
+    "a": "info locals",
+    "args": "info locals",
+    "r": "finish",
+    "return": "finish",
+    "unt": "until",
+    "cl": "delete",
+    "clear": "delete",
+    "ll": "list",
+    "pp": "print",
+    "j": "advance",
+    "jump": "advance",
+}
+
 
 def on_off(text: str) -> bool:
     """on or off."""
@@ -53,6 +72,13 @@ def panes(text: str) -> tuple[str, ...]:
     return tuple(chosen)
 
 
+def muscle(text: str) -> str:
+    """gdb or pdb."""
+    if text not in ("gdb", "pdb"):
+        raise DebuggerError(f"expected gdb or pdb, got {text!r}")
+    return text
+
+
 def setting(default: Any, parse: Any, text: str) -> Any:
     """A field of Settings with its parser and what it does."""
     return field(default=default, metadata={"parse": parse, "help": text})
@@ -68,6 +94,7 @@ class Settings:
     precision: int = setting(4, number_from(1, 12), "significant digits of the numbers in tensors")
     page: int = setting(20, number_from(5, 100000), "rows of a listing before it waits for an empty line")
     width: int = setting(0, page_columns, "columns of the page, 80 to 200; auto: the terminal's")
+    muscle: str = setting("gdb", muscle, "whose short commands: gdb or pdb (u d w a r cl ll pp unt mean pdb's)")
     verbose: bool = setting(False, on_off, "show where an internal error comes from")
     confirm: bool = setting(True, on_off, "ask before ending a run that is still going")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ... import _kernels
@@ -18,7 +19,7 @@ from ..arguments import Rest, Tensor
 from ..command import command
 from ..context import card_lines
 from ..errors import DebuggerError
-from ..listing import read_page, show_page
+from ..listing import Report, read_page, show_page
 from ..names import find_place
 from ..panels import graph as graph_panel
 from ..panels import local_values, pools
@@ -53,7 +54,8 @@ def info_graph(console: Console, what: Rest = "") -> list[Line]:
     title = rule(
         "graph", console.width, f"{len(nodes)} nodes, {len(snapshot.leafs)} leafs", page.text("nodes", chosen, nodes)
     )
-    return show_page(console, [title, *lines], page, "info graph", what)
+    data = {"nodes": chosen[page.first : page.last] if rest.strip() else chosen, "n_leafs": len(snapshot.leafs)}
+    return Report(show_page(console, [title, *lines], page, "info graph", what), data)
 
 
 def choose_nodes(nodes: tuple[NodeInfo, ...], what: str) -> tuple[list[NodeInfo], str]:
@@ -110,7 +112,8 @@ def info_tensors(console: Console, pattern: Rest = "") -> list[Line]:
     page = read_page(" ".join(words), len(infos), console.settings.page)
     lines = graph_panel.render_tensors(infos[page.first : page.last], console.width)
     title = rule("tensors", console.width, page.text("tensors"))
-    return show_page(console, [title, *lines], page, "info tensors", pattern)
+    data = {"tensors": infos[page.first : page.last] if words else infos}
+    return Report(show_page(console, [title, *lines], page, "info tensors", pattern), data)
 
 
 def all_tensors(console: Console) -> list[NodeInfo]:
@@ -157,7 +160,7 @@ def info_node(console: Console, tensor: Tensor | None = None) -> list[Line]:
             lines.append(Line("  ", ("dim", f"also at {info.data:#x}: "), names))
     for place in info.origin.frames:
         lines.append(Line("  ", ("dim", "from "), f"{short_path(place[0])}:{place[1]}", ("dim", f"  {place[2]}()")))
-    return lines
+    return Report(lines, info)
 
 
 @command("info objects", group="memory", needs="run")
@@ -173,7 +176,7 @@ def info_objects(console: Console, what: Rest = "") -> list[Line]:
     pool, rest = choose_pool(found, what)
     page = read_page(rest, len(pool.objects), console.settings.page)
     lines = pools.render_objects(pool, page.first, page.last, console.width)
-    return show_page(console, lines, page, f"info objects {pool.name}", rest)
+    return Report(show_page(console, lines, page, f"info objects {pool.name}", rest), pool)
 
 
 def choose_pool(found: Sequence[PoolInfo], what: str) -> tuple[PoolInfo, str]:
@@ -194,7 +197,10 @@ def info_context(console: Console) -> list[Line]:
     Example: info context
     """
     found = console.session.snapshot().pools
-    return pools.render_pools(found, console.width) if found else [Line("no context has been made yet")]
+    if not found:
+        return [Line("no context has been made yet")]
+    data = {"contexts": [replace(pool, objects=()) for pool in found]}
+    return Report(pools.render_pools(found, console.width), data)
 
 
 @command("info buffers", group="memory", needs="run")
@@ -204,7 +210,9 @@ def info_buffers(console: Console) -> list[Line]:
     Example: info buffers
     """
     found = console.session.snapshot(nodes=False).buffers
-    return pools.render_buffers(found, console.width) if found else [Line("no buffer has been allocated yet")]
+    if not found:
+        return [Line("no buffer has been allocated yet")]
+    return Report(pools.render_buffers(found, console.width), {"buffers": found})
 
 
 @command("info backends", group="look")
@@ -258,7 +266,8 @@ def info_line(console: Console, where: Rest = "") -> list[Line]:
     title = rule(f"{short_path(path)}:{line}", console.width)
     if not infos:
         return [title, Line("  no tensor of the current graph was made by this line")]
-    return [title, *graph_panel.render(infos[:60], console.session.node_index, console.width)]
+    lines = [title, *graph_panel.render(infos[:60], console.session.node_index, console.width)]
+    return Report(lines, {"file": path, "line": line, "tensors": infos})
 
 
 @command("info locals", group="look", needs="run")
@@ -272,7 +281,9 @@ def info_locals(console: Console) -> list[Line]:
         raise DebuggerError("no frame here: the program is between two lines that can be stepped")
     frame = frames[console.frame_index]
     title = rule(f"{frame.function}", console.width, f"{short_path(frame.file)}:{frame.line}")
-    return [title, *local_values.render(rows_of(frame.locals, console.session), console.width)]
+    rows = rows_of(frame.locals, console.session)
+    data = {name: {"type": kind, "value": text} for name, kind, text in rows}
+    return Report([title, *local_values.render(rows, console.width)], data)
 
 
 def rows_of(names: Mapping[str, Any], session: Session) -> list[Row]:
@@ -317,4 +328,5 @@ def info_display(console: Console) -> list[Line]:
 
     Example: info display
     """
-    return [Line(f"{number}: {text}") for number, text in console.displays.items()] or [Line("nothing is displayed")]
+    lines = [Line(f"{number}: {text}") for number, text in console.displays.items()]
+    return Report(lines or [Line("nothing is displayed")], console.displays)

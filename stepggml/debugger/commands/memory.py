@@ -188,6 +188,8 @@ def distance(console: Console, a: AddressArg, b: AddressArg) -> Line:
 def vmmap(console: Console) -> list[Line]:
     """Draw the program's memory: context pools and backend buffers by address, with their use.
 
+    As with every command, -o FILE.svg saves what is shown.
+
     Example: vmmap
     """
     snapshot = console.session.snapshot(nodes=False)

@@ -8,6 +8,7 @@ from ...programs import open_program
 from ..arguments import AnyInteger, Rest
 from ..command import command
 from ..errors import DebuggerError
+from ..listing import Report
 from ..style import Line, rule, table
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def info_vocab(console: Console, text: Rest = "") -> list[Line]:
     program = open_program(model_path(console))
     if not text:
         facts = program.info().vocabulary
-        return [rule("vocabulary", console.width), *(Line(f"  {name}: {value}") for name, value in facts.items())]
+        lines = [rule("vocabulary", console.width), *(Line(f"  {name}: {value}") for name, value in facts.items())]
+        return Report(lines, facts)
     words = text.replace(",", " ").split()
     if all(word.isdigit() and len(word) < 10 for word in words):
         ids = [int(word) for word in words]
@@ -63,7 +65,7 @@ def info_model(console: Console) -> list[Line]:
         types.setdefault(row["type"], []).append(row["bytes"])
     for name, sizes in types.items():
         lines.append(Line("  ", f"{len(sizes)} tensors of ", ("type", name), f", {sum(sizes):,} B"))
-    return lines
+    return Report(lines, facts)
 
 
 @command("info gguf", group="look")
@@ -112,7 +114,8 @@ def info_kv(console: Console, layer: AnyInteger | None = None, position: AnyInte
             ),
         ]
     headers = ("node", "layer", "bytes of", "from", "to", "offset", "bytes", "state")
-    return [*lines, *table(headers, rows[: 4 * console.settings.page], console.width, align="lrllllrl")]
+    lines += table(headers, rows[: 4 * console.settings.page], console.width, align="lrllllrl")
+    return Report(lines, {"buffers": list(buffers.values()), "writes": writes})
 
 
 def kv_row(node, n_past: int, n_tokens: int, position: int | None) -> list:  # noqa: ANN001

@@ -42,7 +42,7 @@ def numbers_of(console: Console, expression: str) -> tuple[np.ndarray, list[Line
     return array, notes
 
 
-@command("heat", group="look", needs="run")
+@command("heat", group="look", needs="run", draws=True)
 def heat(console: Console, text: Rest = "") -> list[Line]:
     """Show a tensor as a picture: ne0 to the right, ne1 downwards. With -o FILE, as a PNG or SVG file.
 

@@ -11,6 +11,7 @@ from ..errors import DebuggerError
 from ..session import Session
 from ..stops import Stop
 from ..style import Line
+from .bookmarks import check_alive, find_checkpoint, place_of
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -35,12 +36,17 @@ def run(session: Session) -> Stop:
 
 
 @command("restart", group="run", repeats=False)
-def restart(session: Session) -> Stop:
-    """Begin again from the first line; breakpoints stay.
+def restart(console: Console, checkpoint: Count | None = None) -> Stop:
+    """Begin again from the first line; breakpoints stay. With a number, go back to that checkpoint.
 
     Example: restart
     """
-    return session.restart()
+    if checkpoint is None:
+        console.checkpoints.clear()
+        return console.session.restart()
+    place = place_of(find_checkpoint(console, checkpoint))
+    check_alive(console.session)
+    return console.session.goto(place)
 
 
 @command("kill", group="run", needs="run", repeats=False)

@@ -10,6 +10,7 @@ from ..collector import Collector
 from ..command import command
 from ..errors import DebuggerError
 from ..files import write_file
+from ..listing import Report
 from ..session import Session
 from ..stops import Stop
 from ..style import Line, plural, table
@@ -216,6 +217,9 @@ def run_until(session: Session, expression: Expression) -> Stop:
     return session.run_until(expression)
 
 
+SHOWN_FIELDS = ("id", "spec", "kind", "enabled", "hits", "ignore", "condition", "commands", "temporary", "text")
+
+
 @command("info breakpoints", aliases=("info b", "info watchpoints"), group="stops")
 def info_breakpoints(console: Console) -> list[Line]:
     """List breakpoints, watchpoints and catchpoints with their hits and conditions.
@@ -235,8 +239,11 @@ def info_breakpoints(console: Console) -> list[Line]:
         kind = f"{item.kind}, once" if item.temporary else item.kind
         rows.append((str(item.id), kind, state, str(item.hits), what))
     if not rows:
-        return [Line("no breakpoints; `b node:24`, `b op:MUL_MAT` or `b gpt2_eval` sets one")]
-    return table(("num", "kind", "on", "hits", "where"), rows, console.width, align="rllrl", flex=4)
+        hint = Line("no breakpoints; `b node:24`, `b op:MUL_MAT` or `b gpt2_eval` sets one")
+        return Report([hint], {"breakpoints": []})
+    lines = table(("num", "kind", "on", "hits", "where"), rows, console.width, align="rllrl", flex=4)
+    data = [{name: getattr(item, name) for name in SHOWN_FIELDS} for item in console.session.breakpoints.list()]
+    return Report(lines, {"breakpoints": data})
 
 
 @command("save breakpoints", group="stops", repeats=False)

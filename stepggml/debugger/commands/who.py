@@ -68,7 +68,7 @@ def readers_of(info: NodeInfo, nodes: tuple[NodeInfo, ...]) -> list[NodeInfo]:
     return found
 
 
-@command("bufmap", group="memory", needs="graph")
+@command("bufmap", group="memory", needs="graph", draws=True)
 def bufmap(console: Console, text: Rest = "") -> list[Line]:
     """Draw the compute buffer over an evaluation: who lives where, and when.
 

@@ -23,9 +23,9 @@ FORMULAS: dict[str, str] = {
     "SOFT_MAX": "d[:,j] = exp(a - max) / sum: rows that add up to 1",
     "CPY": "the elements of a, written into the bytes of b",
     "CONT": "the elements of a, one behind the other",
-    "VIEW": "another look at bytes of a: nothing is computed",
-    "RESHAPE": "another shape for the bytes of a: nothing is computed",
-    "PERMUTE": "the dimensions of a in another order: nothing is computed",
+    "VIEW": "another look at bytes of a; nothing is computed",
+    "RESHAPE": "another shape for the bytes of a; nothing is computed",
+    "PERMUTE": "the dimensions of a in another order; nothing is computed",
     "TRANSPOSE": "dimensions 0 and 1 of a exchanged: nothing is computed",
     "ROPE": "pairs of elements turned by an angle that grows with the position",
     "ARGMAX": "the index of the largest element of each row",
@@ -52,7 +52,7 @@ def parameters(op: str, words: Sequence[int]) -> str:
     if op in ("DIAG_MASK_INF", "DIAG_MASK_ZERO"):
         return f"n_past = {words[0]}"
     if op == "PERMUTE":
-        return f"axes ({', '.join(str(axis) for axis in words[:4])}): source axis i becomes axis axes[i]"
+        return f"0,1,2,3 become {','.join(str(axis) for axis in words[:4])}"
     if op == "VIEW":
         offset = words[0] & 0xFFFFFFFF | (words[1] & 0xFFFFFFFF) << 32
         return f"offset {offset:,} B from the start of a"
