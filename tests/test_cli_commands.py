@@ -206,7 +206,7 @@ def test_bad_files_are_one_line(capsys, tmp_path: Path, command: list[str]) -> N
         assert said[name].startswith(f"{path}: ")
     assert said["empty"].endswith("the file is empty")
     assert "bad magic" in said["noise"]
-    assert "GGUF models cannot be run" in said["gguf"]
+    assert "bad GGUF version: 0" in said["gguf"]
     assert fails(capsys, [*command, "-m", str(tmp_path)]).endswith("failed to open (is a directory)")
     assert "no such file" in fails(capsys, [*command, "-m", str(tmp_path / "nobody")])
 

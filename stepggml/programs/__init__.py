@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
+    from ._costs import Costs
+
 PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILT_IN_MODEL = os.path.join(PACKAGE_DIR, "data", "tales-f16.bin")
 BUILT_IN_PROMPT = b"Old Mr. Crow said"
@@ -100,8 +102,8 @@ class Evaluator(Protocol):
     def piece(self, id: int) -> bytes:
         """The bytes of a token."""
 
-    def weight_bytes(self) -> int:
-        """Bytes of weights that the evaluation of one token reads."""
+    def costs(self, n_tokens: int) -> Costs:
+        """What the evaluation of n_tokens more tokens costs at least."""
 
     def close(self) -> None:
         """Give all memory back."""
@@ -152,6 +154,4 @@ def open_program(path: str) -> Program:
         module = importlib.import_module(f"{__name__}.{module_info.name}")
         if module.MAGIC == magic:
             return module.PROGRAM(path)
-    if magic == b"GGUF":
-        raise GGMLFileError(path, "GGUF models cannot be run by this version", "it reads ggml gpt-2 .bin files")
     raise GGMLFileError(path, "invalid model file (bad magic)", f"got {magic!r}, which no program knows")
