@@ -85,6 +85,8 @@ class Engine:
         self.decisions = Decisions(self)
         hooks = Hooks(self)
         self.tracer.watched = hooks.table()
+        self.tracer.unwatched = hooks.unwatched()
+        self.tracer.catch_up = hooks.catch_up
         self.tracer.on_floor3_call = hooks.floor3_called
         self.tracer.on_floor3_return = hooks.floor3_returned
         self.tracer.check_line = self._check_line

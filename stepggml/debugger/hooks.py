@@ -22,8 +22,10 @@ from ..ggml import (
     ggml_backend_tensor_set,
     ggml_build_forward_expand,
     ggml_free,
+    ggml_gallocr,
     ggml_gallocr_alloc_graph,
     ggml_gallocr_free,
+    ggml_gallocr_new_n,
     ggml_gallocr_reserve_n,
     ggml_init,
     ggml_nbytes,
@@ -53,6 +55,14 @@ class Hooks:
         self.provenance = engine.provenance
         self.cursor = engine.cursor
         self._loading: dict[FrameType, list[int]] = {}
+        self._allocators: list[ggml_gallocr] = []
+
+    def unwatched(self) -> frozenset[CodeType]:
+        """Long functions of ggml whose insides concern nobody, unless a breakpoint or a step does."""
+        return frozenset(
+            function.__code__
+            for function in (ggml_build_forward_expand, ggml_gallocr_reserve_n, ggml_gallocr_alloc_graph)
+        )
 
     def table(self) -> dict[CodeType, tuple[Callable | None, Callable | None]]:
         """The watched functions."""
@@ -64,6 +74,7 @@ class Hooks:
             ggml_new_graph_custom.__code__: (None, self.graph_made),
             ggml_backend_buffer_init.__code__: (None, self.buffer_made),
             ggml_backend_buffer_free.__code__: (self.buffer_freed, None),
+            ggml_gallocr_new_n.__code__: (None, self.allocator_made),
             ggml_gallocr_free.__code__: (self.allocator_freed, None),
             ggml_gallocr_reserve_n.__code__: (self.allocating, None),
             ggml_gallocr_alloc_graph.__code__: (self.allocating, self.graph_allocated),
@@ -116,6 +127,22 @@ class Hooks:
             self._teardown(frame)
             self.world.free_buffer(buffer)
             self.cursor.buffer_freed(known[0].base)
+
+    def allocator_made(self, frame: FrameType, galloc: Any) -> None:
+        """ggml_gallocr_new_n returns."""
+        if galloc is not None:
+            self._allocators.append(galloc)
+
+    def catch_up(self) -> None:
+        """After functions that nobody watched: the graph allocator may have changed its buffers."""
+        for known in self.world.buffers:
+            if not known.freed and known.buffer.iface.get_base(known.buffer) != known.base:
+                self.world.free_buffer(known.buffer)
+                self.cursor.buffer_freed(known.base)
+        for galloc in self._allocators:
+            for buffer in galloc.buffers:
+                if buffer is not None and all(known.buffer is not buffer for known in self.world.buffers):
+                    self.world.add_buffer(buffer, "compute buffer", in_allocator=True)
 
     def allocator_freed(self, frame: FrameType) -> None:
         """ggml_gallocr_free(galloc) is called."""

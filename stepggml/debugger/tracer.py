@@ -66,6 +66,7 @@ class Kind:
     stepped: bool
     lines: frozenset[int] = frozenset()
     entry: bool = False
+    unwatched: bool = False
     on_call: Callable[[FrameType], None] | None = None
     on_return: Callable[[FrameType, Any], None] | None = None
 
@@ -81,6 +82,8 @@ class Tracer:
         self.into = False
         self.interrupted = False
         self.watched: dict[CodeType, tuple] = {}
+        self.unwatched: frozenset[CodeType] = frozenset()
+        self.catch_up: Callable[[], None] | None = None
         self.floors: dict[int, int] = {}
         self.on_floor3_return: Callable[[FrameType, Any], None] | None = None
         self.on_floor3_call: Callable[[FrameType], None] | None = None
@@ -93,13 +96,19 @@ class Tracer:
         self.reported_error: BaseException | None = None
         self._soon: list[int] = []
         self._local = self._on_local
+        # ids of the code objects of functions in which nothing matters while the program runs free
+        self._quiet: set[int] = set()
+        self._trace = self._make_trace()
+        # the frame of a long function of ggml in which nobody is watched
+        self._resting: FrameType | None = None
+        self._may_rest = False
 
     # ------------------------------------------------------------------------------------------------------------------
     # on and off, in the worker thread
 
     def install(self) -> None:
         """Begin to trace this thread."""
-        sys.settrace(self._on_call)
+        sys.settrace(self._trace)
 
     def uninstall(self) -> None:
         """Stop tracing this thread."""
@@ -111,6 +120,7 @@ class Tracer:
         """
         self.goal = goal
         self.into = goal.kind == "step"
+        self._quiet.clear()
         self._refresh()
         while frame is not None:
             kind = self._kind(frame.f_code)
@@ -123,6 +133,7 @@ class Tracer:
     def interrupt(self, frame: FrameType | None) -> None:
         """Stop at the next line. `frame` is the worker's innermost; called from another thread."""
         self.interrupted = True
+        self._quiet.clear()
         while frame is not None:
             if self.sources.is_stepped(frame.f_code):
                 frame.f_trace = self._local
@@ -151,6 +162,9 @@ class Tracer:
         if self._version != self.points.version:
             self._version = self.points.version
             self._kinds = {}
+            places = [point.target[0] for point in self.points.enabled("line")]
+            places += [place[0] for point in self.points.enabled("function") for place in point.target]
+            self._may_rest = all(self.sources.floor(path) != 1 for path in places)
 
     def _kind(self, code: CodeType) -> Kind:
         kind = self._kinds.get(id(code))
@@ -167,6 +181,7 @@ class Tracer:
         if floor == 3:
             kind.on_call = kind.on_call or self.on_floor3_call
             kind.on_return = kind.on_return or self.on_floor3_return
+        kind.unwatched = code in self.unwatched
         if floor:
             self._find_points(kind)
         return kind
@@ -183,12 +198,23 @@ class Tracer:
     # ------------------------------------------------------------------------------------------------------------------
     # events
 
-    def _on_call(self, frame: FrameType, event: str, arg: Any) -> Callable | None:
+    def _make_trace(self) -> Callable:
+        """The trace function. It is called for every function entered, so the common case is one look into a set."""
+        quiet = self._quiet
+        on_call = self._on_call
+
+        def trace(frame: FrameType, event: str, arg: Any) -> Callable | None:
+            if id(frame.f_code) in quiet:
+                return None
+            return on_call(frame)
+
+        return trace
+
+    def _on_call(self, frame: FrameType) -> Callable | None:
         """Entering a function: the local trace function if anything in it matters."""
-        kind = self._kinds.get(id(frame.f_code))
-        if kind is None:
-            kind = self._kind(frame.f_code)
+        kind = self._kind(frame.f_code)
         if not kind.floor:
+            self._quiet.add(id(frame.f_code))
             return None
         if kind.on_call is not None:
             kind.on_call(frame)
@@ -199,10 +225,28 @@ class Tracer:
             return self._local
         if kind.lines:
             return self._local
+        if kind.unwatched:
+            self._rest(frame)
+            return self._local
         if kind.on_return is not None or kind.floor == 3:
             frame.f_trace_lines = False
             return self._local
+        if kind.on_call is None and not self.into and not self.interrupted:
+            self._quiet.add(id(frame.f_code))
         return None
+
+    def _rest(self, frame: FrameType) -> None:
+        """Trace nothing that a long function of ggml calls; its own return ends the rest."""
+        frame.f_trace_lines = False
+        if self._may_rest and self._resting is None and not self.into and not self.interrupted:
+            self._resting = frame
+            sys.settrace(trace_nothing)
+
+    def _wake(self) -> None:
+        """Trace again, and find out what has happened meanwhile."""
+        self._resting = None
+        sys.settrace(self._trace)
+        self.catch_up()
 
     def _comes_from_line(self, caller: FrameType | None) -> bool:
         """Whether the nearest caller that could be stepped is being stepped: what a macro or a method calls is passed
@@ -220,6 +264,8 @@ class Tracer:
         if event == "line":
             self._on_line(frame)
         elif event == "return":
+            if frame is self._resting:
+                self._wake()
             self._statements.pop(frame, None)
             kind = self._kind(frame.f_code)
             if kind.on_return is not None:
@@ -297,6 +343,8 @@ class Tracer:
         self._stop(LineStop(frame, "error", exception=error, traceback=traceback))
 
     def _stop(self, stop: LineStop) -> None:
+        if self._resting is not None:
+            self._wake()
         self.interrupted = False
         self.park(stop)
 
@@ -334,6 +382,11 @@ class Tracer:
         while frame is not None and not self.sources.is_stepped(frame.f_code):
             frame = frame.f_back
         return frame
+
+
+def trace_nothing(frame: FrameType, event: str, arg: Any) -> None:
+    """The trace function while nothing matters. (Without any, the return that ends this would not be told.)"""
+    return None
 
 
 def line_frame(frame: FrameType, line: int) -> LineFrame:
