@@ -54,7 +54,7 @@ def differences(golden: Path, trace: Path, rtol: float = 2e-3, sum_scale: float 
         found.append(f"compute buffer {got[0].head['compute_buffer']}, expected {preamble['compute_buffer']}")
     for e, (a, b) in enumerate(zip(wanted, got, strict=False)):
         for key in HEAD_FIELDS:
-            if a.head[key] != b.head[key]:
+            if key in a.head and a.head[key] != b.head[key]:
                 found.append(f"eval {e}: {key} {b.head[key]}, expected {a.head[key]}")
         if a.leafs and [leaf["name"] for leaf in a.leafs] != [leaf["name"] for leaf in b.leafs]:
             found.append(f"eval {e}: leafs differ")

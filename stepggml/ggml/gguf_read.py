@@ -45,8 +45,11 @@ SIZE_MAX = (1 << 64) - 1
 MIN_KV_SIZE = 8 + 4 + 1
 MIN_INFO_SIZE = 8 + 4 + 4 + 8
 
-# stepggml: more strings than this are no vocabulary. (Every string takes a Python object, numbers take nothing.)
+# stepggml: strings are copied into memory, numbers are not; so strings have limits. A file can be large and hollow.
+MAX_KEY_SIZE = (1 << 16) - 1
+MAX_STRING_SIZE = 1 << 26
 MAX_STRINGS = 1 << 24
+MAX_STRINGS_SIZE = 1 << 28
 
 BIG_ENDIAN_HINT = "the file is big-endian: convert it on a machine of the other byte order"
 
@@ -105,10 +108,12 @@ class gguf_reader:
         self.pos += 8
         return value
 
-    def read_string(self, what: str) -> bytes:
-        """A length of 64 bits, then that many bytes. There is no NUL at the end."""
+    def read_string(self, what: str, max_size: int = MAX_STRING_SIZE) -> bytes:
+        """A length of 64 bits, then that many bytes, at most `max_size`. There is no NUL at the end."""
         n_bytes = self.read_u64(what)
         self.need(n_bytes, what)
+        if n_bytes > max_size:
+            raise self.error(f"{what} is too long: got {n_bytes} bytes, expected at most {max_size}")
         text = bytes(self.data[self.pos : self.pos + n_bytes])
         self.pos += n_bytes
         return text
@@ -119,13 +124,18 @@ class gguf_reader:
         data = self.data
         pos = self.pos
         last = self.size - 8
+        limit = min(self.size, pos + 8 * n + MAX_STRINGS_SIZE)
         for _ in range(n):
             if pos > last:
                 break
             start = pos + 8
             pos = start + int.from_bytes(data[pos:start], "little")
+            if pos > limit:
+                break
             strings.append(bytes(data[start:pos]))
-        if len(strings) < n or pos > self.size:
+        if len(strings) < n and limit < self.size:
+            raise self.error(f"{what} is too long: got more than {MAX_STRINGS_SIZE} bytes")
+        if len(strings) < n:
             raise self.error(f"the file ends inside {what}: got fewer strings than {n}", "is it complete?")
         self.pos = pos
         return strings
@@ -248,7 +258,7 @@ def read_count(gr: gguf_reader, what: str, min_size: int) -> int:
 
 def read_kv(gr: gguf_reader, i: int) -> gguf_kv:
     """Key, type, value."""
-    raw_key = gr.read_string(f"the key of pair {i}")
+    raw_key = gr.read_string(f"the key of pair {i}", MAX_KEY_SIZE)
     key = raw_key.decode("utf-8", "replace")
     what = f"the value of key '{key}'"
     type = gr.read_i32(what)
@@ -299,10 +309,11 @@ def find_alignment(gr: gguf_reader, ctx: gguf_context) -> int:
 def read_tensor_info(gr: gguf_reader, i: int) -> gguf_tensor_info:
     """Name, number of dimensions, dimensions, type, offset."""
     what = f"the info of tensor {i}"
-    raw_name = gr.read_string(what)
+    raw_name = gr.read_string(f"the name of tensor {i}", GGML_MAX_NAME - 1)
     name = raw_name.decode("utf-8", "replace")
-    if len(raw_name) >= GGML_MAX_NAME:
-        raise gr.error(f"tensor name {i} is too long: got {len(raw_name)} bytes, expected at most {GGML_MAX_NAME - 1}")
+    # stepggml: a name in memory is text that ends with a NUL
+    if b"\0" in raw_name or name.encode() != raw_name:
+        raise gr.error(f"the name of tensor {i} is no text: {raw_name!r}")
 
     n_dims = gr.read_u32(what)
     if n_dims > GGML_MAX_DIMS:

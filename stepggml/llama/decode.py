@@ -36,10 +36,10 @@ from .context import llama_context
 from .graph import llama_build_graph
 from .inputs import llama_set_inputs
 from .kv_cache import (
+    KvSlot,
     llama_kv_cache_cell_max,
     llama_kv_cache_find_slot,
     llama_kv_cache_get_padding,
-    KvSlot,
     restore_slot,
 )
 from .llm_build_context import LLAMA_POOLING_TYPE_NONE, find_node

@@ -74,6 +74,7 @@ from ..ggml import (
     ggml_type_name,
     gguf_get_alignment,
 )
+from ..ggml.quants import row_functions
 from .arch import LLM_TENSOR_LAYER_INPUT, LLM_TENSOR_LAYER_OUTPUT, LLM_TENSOR_OUTPUT, LLM_TENSOR_TOKEN_EMBD, LLM_TN_IMPL
 from .hparams import llama_hparams
 from .loader import TENSOR_DUPLICATED, TENSOR_NOT_REQUIRED, llama_model_loader
@@ -319,7 +320,10 @@ class TensorCreator:
         return buft
 
     def check_type(self, name: str, t_meta: ggml_tensor, op: int) -> None:
-        """stepggml: C finds out when the graph runs."""
+        """stepggml: types that no kernel and no reference can compute with. C finds out when the graph runs."""
+        if t_meta.type not in row_functions:
+            got = ggml_type_name(t_meta.type)
+            raise self.ml.error(f"tensor '{name}' has type {got}, which cannot be computed with")
         if op in FLOAT_OPS and t_meta.type != GGML_TYPE_F32:
             got = ggml_type_name(t_meta.type)
             raise self.ml.error(f"tensor '{name}' has wrong type; expected f32, got {got}")
