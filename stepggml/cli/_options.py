@@ -165,12 +165,20 @@ def run_options(args: argparse.Namespace):
 
 
 def check_backend(args: argparse.Namespace) -> None:
-    """A usage error for a backend that the registry does not know; an ImportError when there is none at all."""
+    """check_backends for the one that --backend names."""
+    check_backends(args, [args.backend])
+
+
+def check_backends(args: argparse.Namespace, wanted: list[str]) -> None:
+    """A usage error for a backend that the registry does not know; an ImportError when there is none at all. An empty
+    name is the default.
+    """
     from ..ggml import ggml_backend_dev_by_name, ggml_backend_dev_count, ggml_backend_dev_get, ggml_backend_dev_name
 
     if ggml_backend_dev_count() == 0:
         # the CPU's file was passed over: importing what it stands on says why
         importlib.import_module("stepggml._kernels")
-    if args.backend and ggml_backend_dev_by_name(args.backend) is None:
-        names = [ggml_backend_dev_name(ggml_backend_dev_get(i)).lower() for i in range(ggml_backend_dev_count())]
-        args.parser.error(f"no backend {args.backend!r}; there is {', '.join(names)}")
+    for name in wanted:
+        if name and ggml_backend_dev_by_name(name) is None:
+            names = [ggml_backend_dev_name(ggml_backend_dev_get(i)).lower() for i in range(ggml_backend_dev_count())]
+            args.parser.error(f"no backend {name!r}; there is {', '.join(names)}")

@@ -36,7 +36,7 @@ from ..gpt2.sample import mt19937
 from ..gpt2.vocab import gpt_tokenize, gpt_vocab
 from . import BUILT_IN_MODEL, BUILT_IN_PROMPT, ModelInfo, RunOptions
 from ._advance import Counters, MovingGraph, can_move_graphs
-from ._weights import weight_bytes
+from ._costs import Costs, graph_costs
 
 
 class Gpt2Program:
@@ -204,9 +204,9 @@ class Gpt2Evaluator:
         """The next token, as the parameters ask."""
         return sample_token(self.vocab, logits, self.params, self.rng)
 
-    def weight_bytes(self) -> int:
-        """Bytes of weights that the evaluation of one token reads."""
-        return weight_bytes(gpt2_graph(self.model, 0, 1))
+    def costs(self, n_tokens: int) -> Costs:
+        """What the evaluation of n_tokens more tokens costs at least."""
+        return graph_costs(gpt2_graph(self.model, self.n_past, n_tokens))
 
     def piece(self, id: int) -> bytes:
         """The bytes of a token."""
