@@ -50,7 +50,7 @@ def run_stepggml(*arguments: str, stdin: str = "", **environ: str) -> subprocess
 
 def test_every_command_answers_before_the_start(talk: Conversation) -> None:
     for command in REGISTRY:
-        if command.name in APART:
+        if command.name in APART or command.needs == "move":
             continue
         for line in (command.name, *command.examples):
             text = talk.type(line)
@@ -75,6 +75,18 @@ def test_every_command_answers_after_the_end(talk: Conversation) -> None:
 
 # ----------------------------------------------------------------------------------------------------------------------
 # a session from start to end
+
+
+@pytest.mark.parametrize(
+    "line", ["si 3", "n", "s", "layer", "token", "advance op:SOFT_MAX", "goto 12", "run-until il == 1"]
+)
+def test_the_first_step_begins_the_program(talk: Conversation, line: str) -> None:
+    assert "─[ " in talk.good(line)
+    assert talk.session.state == "stopped"
+
+
+def test_continue_begins_the_program(talk: Conversation) -> None:
+    assert "node_24" in talk.good("b node:24", "c")
 
 
 def test_a_session_on_source_lines(talk: Conversation) -> None:

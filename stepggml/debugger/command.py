@@ -262,7 +262,7 @@ def command(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a function a command.
 
-    needs: "" always, "run" a stopped run, "graph" a graph. repeats: whether an empty line does it again. draws: `-o
+    needs: see names.check_needs. repeats: whether an empty line does it again. draws: `-o
     FILE` is an argument of its own; every other command can save what it shows with `-o FILE.svg`.
     """
     if group not in GROUPS:

@@ -64,6 +64,7 @@ class Console:
         self.depth = 0
         self.where: list[str] = []
         self.confirm: Callable[[str], bool] = lambda question: True
+        self.is_muted = False  # what ggml's functions print comes from the debugger's own use of them
         self.is_quiet = False  # commands of a script are not shown
         self.checkpoints: list[Any] = []  # of commands/bookmarks.py
         self.seen: list[list[Line]] = []  # the views of the last stops
@@ -100,12 +101,21 @@ class Console:
 
     def program_output(self, text: str, style: str = "") -> None:
         """Print what the program prints, as it comes."""
-        if not text:
+        if not text or self.is_muted:
             return
         for row in text.splitlines(keepends=True):
             line = Line((style, row.rstrip("\n")))
             self.write(self.painter.paint(line, strip=False) + ("\n" if row.endswith("\n") else ""))
         self.in_output = not text.endswith("\n")
+
+    @contextmanager
+    def muted(self) -> Iterator[None]:
+        """While the debugger itself uses functions that print."""
+        self.is_muted = True
+        try:
+            yield
+        finally:
+            self.is_muted = False
 
     def show_error(self, text: str) -> None:
         """Print a message of one line, with the script's place in front."""
@@ -210,6 +220,8 @@ class Console:
         if not command.repeats:
             self.repeat_line = ""
         names.check_needs(command.needs, self.session)
+        if command.needs == "move" and command.name != "continue" and self.session.state == "idle":
+            self.session.start()
         text, ending = split_ending(command, text)
         values = command.parse(text, format_text, self)
         result = command.call(values, self)
@@ -315,7 +327,8 @@ class Console:
         except DebuggerError as error:
             self.show_error(str(error))
         finally:
-            self.is_quiet = False
+            self.is_muted = False  # what ggml's functions print comes from the debugger's own use of them
+        self.is_quiet = False
 
     def run_script_line(self, line: str) -> None:
         """A line of a script: shown behind the prompt, unless it is empty, a comment or `echo`; an empty one does not

@@ -125,6 +125,8 @@ class Scope:
         hparams = getattr(self.session.model, "hparams", None)
         if hparams is not None and not name.startswith("_") and hasattr(hparams, name):
             return True, getattr(hparams, name)
+        if name == "hparams" and hparams is not None:
+            return True, hparams
         if name in ("model", "graph") and getattr(self.session, name) is not None:
             return True, getattr(self.session, name)
         return False, None

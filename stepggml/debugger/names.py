@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 
 
 def check_needs(needs: str, session: Session) -> None:
-    """Raise DebuggerError when the session is not where a command needs it to be."""
+    """Raise DebuggerError when the session is not where a command needs it to be.
+
+    needs: "" always, "run" a stopped run, "graph" a graph, "move" a stopped run or one that is yet to begin.
+    """
     if not needs:
         return
     if session.state == "idle":
+        if needs == "move":
+            return
         raise DebuggerError("nothing is running yet: `start` runs to the first line, `run` to the first breakpoint")
     if session.state == "exited":
         raise DebuggerError("the program has ended: `restart` runs it again, with the breakpoints kept")

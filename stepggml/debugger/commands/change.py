@@ -14,8 +14,10 @@ from ..command import command
 from ..errors import DebuggerError
 from ..memory import address_of_element
 from ..names import check_needs
+from ..panels.node import label
 from ..style import Line
 from ..tensor_view import TensorView
+from .who import readers_of
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -24,7 +26,7 @@ MAX_ELEMENTS = 1 << 24
 
 
 @command("patch", group="change", needs="run", repeats=False)
-def patch(console: Console, assignment: Expression) -> Line:
+def patch(console: Console, assignment: Expression) -> list[Line]:
     """Write an expression's values into a tensor or a part of it: patch T = EXPR, patch T[i,:] = EXPR.
 
     Nodes computed from here on see the new values; going back undoes the change.
@@ -36,7 +38,7 @@ def patch(console: Console, assignment: Expression) -> Line:
 
 
 @command("ablate", group="change", needs="run", repeats=False)
-def ablate(console: Console, part: Expression) -> Line:
+def ablate(console: Console, part: Expression) -> list[Line]:
     """Write zeros into a tensor or a part of it: ablate KQ_soft_max[:,:,3] silences head 3.
 
     Example: ablate KQ_soft_max[:,:,3]
@@ -44,7 +46,7 @@ def ablate(console: Console, part: Expression) -> Line:
     return set_elements(console, f"{part} = 0")
 
 
-def set_elements(console: Console, text: str) -> Line:
+def set_elements(console: Console, text: str) -> list[Line]:
     """T[...] = EXPR. Raises DebuggerError."""
     check_needs("run", console.session)
     match = re.fullmatch(r"(.+?)\s*(?<![=!<>])=(?!=)\s*(.+)", text, re.DOTALL)
@@ -100,7 +102,7 @@ def check_writable(console: Console, tensor: ggml_tensor) -> None:
 
 def write_elements(
     console: Console, tensor: ggml_tensor, view: TensorView, index: tuple[Any, ...], new: np.ndarray
-) -> Line:
+) -> list[Line]:
     """Write, row by row along ne0 where rows are whole. Raises DebuggerError when the shapes do not fit."""
     old = view.numpy.transpose()[index] if view.value().array is not None else None
     ranges = [range(*piece.indices(tensor.ne[axis])) for axis, piece in enumerate(index)]
@@ -123,7 +125,28 @@ def write_elements(
                 row = stored[:, i1, i2, i3]
                 write_row(console, tensor, ranges[0], (j1, j2, j3), row, is_dense)
     before = f", first was {old.flat[0]!s}" if old is not None and old.size else ""
-    return Line(f"{int(np.prod(shape)):,} elements of {view.label} written{before}, now {stored.flat[0]!s}")
+    text = f"{int(np.prod(shape)):,} elements of {view.label} written{before}, now {stored.flat[0]!s}"
+    return [Line(text), *stale_lines(console, view)]
+
+
+def stale_lines(console: Console, view: TensorView) -> list[Line]:
+    """Nodes that have read the old values already: they keep what they made of them."""
+    session = console.session
+    if session.graph is None:
+        return []
+    nodes = session.snapshot().nodes
+    stale = [n for n in readers_of(session.info(view.tensor), nodes) if (n.index or 0) <= session.node_index]
+    stale = [node for node in stale if not node.is_noop]
+    if not stale:
+        return []
+    names = ", ".join(label(node) for node in stale[:6]) + (" …" if len(stale) > 6 else "")
+    first = stale[0].index or 0
+    hint = (
+        f"`goto node:{first - 1}` before the change lets them be computed anew"
+        if first
+        else "restart to change it in time"
+    )
+    return [Line(("warn", f"read before the change, and not computed again: {names}")), Line(("hint", f"  {hint}"))]
 
 
 def fitted(new: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

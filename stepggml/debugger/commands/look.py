@@ -114,6 +114,7 @@ def array_body(console: Console, array: np.ndarray, fmt: FormatSpec) -> list[Lin
     n_edge = fmt.count if fmt.count > 1 else console.settings.edge_items
     digits = console.settings.precision
     if fmt.letter in ("x", "t", "o"):
+        check_has_bits(getattr(array, "stored_type", ""))
         bits = raw_bits(np.asarray(array), getattr(array, "stored_type", ""))
         form = bit_texts(fmt.letter, bits.itemsize)
         return values_panel.render_array(bits, console.width, n_edge, digits, form=form)
@@ -124,6 +125,12 @@ def array_body(console: Console, array: np.ndarray, fmt: FormatSpec) -> list[Lin
     if array.size > 1 and plain.dtype.kind in "fiu":
         lines.append(Line("  ").add(values_panel.stats_line(values_panel.statistics(plain))))
     return lines
+
+
+def check_has_bits(stored_type: str) -> None:
+    """Raise DebuggerError for elements of a quantized type."""
+    if stored_type.startswith(("q", "iq", "tq")):
+        raise DebuggerError(f"an element of {stored_type} has no bits of its own: p/q shows its block")
 
 
 def bit_texts(letter: str, itemsize: int) -> Callable[[Sequence[int]], list[str]]:

@@ -169,8 +169,27 @@ def xinfo(console: Console, address: Address) -> list[Line]:
     lines.append(
         Line("  ", ("dim", f"{region.name}: {region.base:#x} to {region.base + region.size:#x}, {region.size:,} B"))
     )
+    writer = last_writer(console, address)
+    if writer is not None:
+        lines.append(
+            Line("  ", ("dim", "last written by "), ("name", label(writer)), f" {writer.desc}, node {writer.index}")
+        )
+    elif region.kind == "buffer":
+        lines.append(Line("  ", ("dim", "no node of this evaluation has written here yet")))
     lines += alias_lines(console, address, 1, 0)
     return lines
+
+
+def last_writer(console: Console, address: int) -> NodeInfo | None:
+    """The last node computed in this evaluation that wrote to an address."""
+    current = console.session.node_index
+    found = None
+    for node in console.session.snapshot().nodes if console.session.graph is not None else ():
+        if node.is_noop or not node.data or node.index is None or node.index > current:
+            continue
+        if node.data <= address < node.data + node.nbytes:
+            found = node
+    return found
 
 
 @command("distance", group="memory", needs="run")

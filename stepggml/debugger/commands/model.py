@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...programs import open_program
+from ...programs import Program, open_program
 from ..arguments import AnyInteger, Rest
 from ..command import command
 from ..errors import DebuggerError
 from ..listing import Report
+from ..panels.node import short_buffer
+from ..stops import NodeInfo
 from ..style import Line, rule, table
 
 if TYPE_CHECKING:
@@ -30,7 +32,12 @@ def info_vocab(console: Console, text: Rest = "") -> list[Line]:
     Example: info vocab Old Mr. Crow
     Example: info vocab 12 13
     """
-    program = open_program(model_path(console))
+    with console.muted():
+        return vocabulary(console, open_program(model_path(console)), text)
+
+
+def vocabulary(console: Console, program: Program, text: str) -> Report:
+    """What `info vocab` shows. Raises DebuggerError for ids that are none."""
     if not text:
         facts = program.info().vocabulary
         lines = [rule("vocabulary", console.width), *(Line(f"  {name}: {value}") for name, value in facts.items())]
@@ -57,7 +64,8 @@ def info_model(console: Console) -> list[Line]:
 
     Example: info model
     """
-    facts = open_program(model_path(console)).info()
+    with console.muted():
+        facts = open_program(model_path(console)).info()
     lines = [rule(facts.model.rsplit("/", 1)[-1], console.width, facts.format, f"{facts.file_size:,} B")]
     lines += [Line("  ", ("name", name), f" = {value}") for name, value in facts.hparams.items()]
     types: dict[str, list[int]] = {}
@@ -74,7 +82,8 @@ def info_gguf(console: Console) -> list[Line]:
 
     Example: info gguf
     """
-    facts = open_program(model_path(console)).info()
+    with console.muted():
+        facts = open_program(model_path(console)).info()
     if "gguf" not in facts.format.lower():
         return [Line(f"this model is no GGUF file: {facts.format}; `info model` describes it")]
     return info_model(console)
@@ -113,28 +122,33 @@ def info_kv(console: Console, layer: AnyInteger | None = None, position: AnyInte
                 else f"  nothing is written for layer {layer}"
             ),
         ]
-    headers = ("node", "layer", "bytes of", "from", "to", "offset", "bytes", "state")
-    lines += table(headers, rows[: 4 * console.settings.page], console.width, align="lrllllrl")
+    headers = ("node", "layer", "bytes of", "from", "place", "bytes", "state")
+    lines += table(headers, rows[: 4 * console.settings.page], console.width, align="lrlllrl")
     return Report(lines, {"buffers": list(buffers.values()), "writes": writes})
 
 
-def kv_row(node, n_past: int, n_tokens: int, position: int | None) -> list:  # noqa: ANN001
-    """Where a node's write goes; for one position, the row of that token (rows of tokens follow one another)."""
-    start, size = node.data, node.nbytes
+def kv_row(node: NodeInfo, n_past: int, n_tokens: int, position: int | None) -> list:
+    """Where a node's write goes; for one position, the bytes of that token."""
+    start, size, step = node.data, node.nbytes, ""
     what = f"tokens {n_past} to {n_past + n_tokens - 1}"
     if position is not None:
-        size = node.nbytes // n_tokens
-        start = node.data + (position - n_past) * size
         what = f"token {position}"
-    offset = (node.offset or 0) + start - node.data
+        if node.contiguous:
+            # the rows of tokens follow one another
+            size = node.nbytes // n_tokens
+            start = node.data + (position - n_past) * size
+        else:
+            # transposed: a token is a column
+            start = node.data + (position - n_past) * node.nb[0]
+            step = f", then every {node.nb[1]:,} B"
+            size = node.ne[1] * node.nb[0]
     name = node.name if len(node.name) < 16 else f"#{node.index}"
     return [
         ("name", f"{name} {node.variable}" if node.variable and node.variable != node.name else name),
         "" if node.il is None else str(node.il),
         what,
         ("address", f"{start:#x}"),
-        ("address", f"{start + size:#x}"),
-        f"+{offset:,}",
+        f"{short_buffer(node.buffer)} +{(node.offset or 0) + start - node.data:,}{step}",
         f"{size:,}",
         (node.badge.kind, node.badge.text),
     ]

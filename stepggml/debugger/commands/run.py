@@ -61,7 +61,7 @@ def kill(console: Console) -> Line:
     return Line("killed; `start` begins again")
 
 
-@command("step", aliases=("s",), group="run", needs="run")
+@command("step", aliases=("s",), group="run", needs="move")
 def step(session: Session, n: Count = 1) -> Stop:
     """Run to the next source line, into functions of ggml and of the program.
 
@@ -71,7 +71,7 @@ def step(session: Session, n: Count = 1) -> Stop:
     return session.step(n)
 
 
-@command("next", aliases=("n",), group="run", needs="run")
+@command("next", aliases=("n",), group="run", needs="move")
 def next_line(session: Session, n: Count = 1) -> Stop:
     """Run to the next source line of this function; functions that it calls run to their end.
 
@@ -104,7 +104,7 @@ def until(console: Console, loc: Location | None = None) -> Stop:
     return session.advance(loc)
 
 
-@command("advance", group="run", needs="run")
+@command("advance", group="run", needs="move")
 def advance(console: Console, loc: Location) -> Stop:
     """Run to a location, once: file:line, a function, node:12, op:MUL_MAT, name:/kq.*/, layer:3, tensor:NAME.
 
@@ -114,13 +114,15 @@ def advance(console: Console, loc: Location) -> Stop:
     return console.session.advance(loc)
 
 
-@command("continue", aliases=("c",), group="run", needs="run")
+@command("continue", aliases=("c",), group="run", needs="move")
 def cont(console: Console, n: Count = 1) -> Stop:
     """Run to the next breakpoint or to the end. With N, pass over the breakpoint that was just hit N - 1 times.
 
     Example: c
     """
     session = console.session
+    if session.state == "idle":
+        return session.run()
     stop = session.stop
     if n > 1 and stop is not None:
         for breakpoint_id in stop.breakpoints:
@@ -128,7 +130,7 @@ def cont(console: Console, n: Count = 1) -> Stop:
     return session.cont()
 
 
-@command("stepi", aliases=("si",), group="run", needs="run")
+@command("stepi", aliases=("si",), group="run", needs="move")
 def stepi(session: Session, n: Count = 1) -> Stop:
     """Compute N graph nodes (default 1) and stop right after the last.
 
@@ -140,7 +142,7 @@ def stepi(session: Session, n: Count = 1) -> Stop:
     return session.step_node(n)
 
 
-@command("nexti", aliases=("ni",), group="run", needs="run")
+@command("nexti", aliases=("ni",), group="run", needs="move")
 def nexti(session: Session, n: Count = 1) -> Stop:
     """As si, but VIEW, RESHAPE, PERMUTE and TRANSPOSE, which compute nothing, do not count.
 
@@ -160,7 +162,7 @@ def step_kernel(session: Session) -> Stop:
     return session.step_kernel()
 
 
-@command("layer", group="run", needs="run")
+@command("layer", group="run", needs="move")
 def layer(session: Session, n: Count = 1) -> Stop:
     """Run to the first node of the next layer, N times.
 
@@ -169,7 +171,7 @@ def layer(session: Session, n: Count = 1) -> Stop:
     return session.step_layer(n)
 
 
-@command("token", group="run", needs="run")
+@command("token", group="run", needs="move")
 def token(session: Session, n: Count = 1) -> Stop:
     """Run to the last node of an evaluation, the logits; from there to that of the next token.
 
@@ -223,7 +225,7 @@ def back_token(session: Session, n: Count = 1) -> Stop:
     return session.back_token(n)
 
 
-@command("goto", group="run", needs="run", repeats=False)
+@command("goto", group="run", needs="move", repeats=False)
 def goto(console: Console, target: Rest) -> Stop:
     """Be right after a node, forwards or backwards: node:30 or 30, 50%, a node's name, or EVAL:NODE.
 

@@ -205,7 +205,7 @@ def catch(session: Session, event: Literal["nan", "inf", "inplace", "overwrite",
     return added(session.breakpoints.add(f"catch:{event}"))
 
 
-@command("run-until", group="stops", needs="run")
+@command("run-until", group="stops", needs="move")
 def run_until(session: Session, expression: Expression) -> Stop:
     """Run until a node is computed for which EXPR holds: Python over op, name, ne, il, n_past, and t, its values.
 
