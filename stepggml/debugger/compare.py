@@ -230,7 +230,7 @@ def local_value(run_a: Run, run_b: Run, i: int) -> np.ndarray:
             n_writes += 1
     session.step_node()
     value = values_of(session, i)
-    session.back_node()
+    session.goto((session.eval_index, i - 1))
     for _ in range(n_writes):
         if not session.unwrite():
             break

@@ -12,7 +12,7 @@ import numpy as np
 from ..style import Line, elide, rule, table
 from ..why.record import FLOATS, Column, Explanation, Operand, Step, Table
 from .node import short_path
-from .values import edges, number
+from .values import edges
 
 EDGE = 3  # rows shown at each end of a long table
 DIGITS = 6
@@ -70,7 +70,7 @@ def operand_lines(operands: Sequence[Operand], width: int) -> list[Line]:
         line = Line("  ", ("dim", item.role), "  ", ("name", name)).pad(8 + longest).add("  ").add(("type", item.type))
         address = Line(("address", f"{item.address:#x}"), ("dim", " = "), item.arithmetic)
         if item.value is not None:
-            line.add(f"  {number(as_number(item.value), DIGITS)}")
+            line.add(f"  {figure(item.value)}")
         if len(line) + 2 + len(address) <= width:
             lines.append(line.add("  ").add(address))
         else:
@@ -84,9 +84,17 @@ def step_lines(steps: Sequence[Step], width: int) -> list[Line]:
     """Intermediate results, one per line."""
     rows = []
     for step in steps:
-        value = step.value if isinstance(step.value, str) else number(as_number(step.value), 8)
+        value = step.value if isinstance(step.value, str) else figure(step.value, 8)
         rows.append((Line(("name", step.name)), value, Line(("dim", step.how))))
     return table(("", "", ""), rows, width, align="lrl") if rows else []
+
+
+def figure(value: Any, digits: int = DIGITS) -> str:
+    """A number with so many significant digits."""
+    value = as_number(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "0" if value == 0 else f"{value:.{digits}g}"
 
 
 def as_number(value: Any) -> Any:
@@ -118,7 +126,7 @@ def cell(column: Column, row: int) -> str:
         return f"{value:04x}"
     if column.form == "int":
         return str(value)
-    return number(value, DIGITS)
+    return figure(value)
 
 
 def table_lines(item: Table, width: int) -> list[Line]:
@@ -155,14 +163,14 @@ def across_lines(item: Table, width: int) -> list[Line]:
 def cell_short(column: Column, row: int) -> str:
     """As cell, with fewer digits."""
     if column.form == "float":
-        return number(as_number(column.values[row]), 2)
+        return figure(column.values[row], 2)
     return cell(column, row)
 
 
 def partials_line(partials: Sequence[tuple[int, float]], width: int) -> Line:
     """The sum so far after some terms: as many as fit, the first and the last ones."""
     line = Line("  ", ("dim", "partial sums"))
-    texts = [f"  {n}: {number(value, DIGITS)}" for n, value in partials]
+    texts = [f"  {n}: {figure(value)}" for n, value in partials]
     room = width - len(line) - 4
     if sum(len(text) for text in texts) <= room:
         return line.add("".join(texts))
@@ -196,6 +204,7 @@ def exact(value: Any) -> str:
 def result_lines(x: Explanation, width: int) -> list[Line]:
     """The derived value, the kernel's, and how far apart they are."""
     where = f"{x.address:#x} = {x.place}"
+    value = exact(x.kernel) + bits_text(x.kernel, x.type)
     if x.total is None:
         line = Line(
             "  ", ("dim", "holds "), ("current", exact(x.kernel) + bits_text(x.kernel, x.type)), ("dim", " at ")
