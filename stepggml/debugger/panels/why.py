@@ -206,15 +206,9 @@ def result_lines(x: Explanation, width: int) -> list[Line]:
     where = f"{x.address:#x} = {x.place}"
     value = exact(x.kernel) + bits_text(x.kernel, x.type)
     if x.total is None:
-        line = Line(
-            "  ", ("dim", "holds "), ("current", exact(x.kernel) + bits_text(x.kernel, x.type)), ("dim", " at ")
-        )
-        return joined(line, where, width)
+        return joined(Line("  ", ("dim", "holds "), ("current", value), ("dim", " at ")), where, width)
     lines = [Line("  ", ("dim", "derived      "), ("current", exact(x.total)))]
-    line = Line(
-        "  ", ("dim", "kernel wrote "), ("current", exact(x.kernel) + bits_text(x.kernel, x.type)), ("dim", " at ")
-    )
-    lines += joined(line, where, width)
+    lines += joined(Line("  ", ("dim", "kernel wrote "), ("current", value), ("dim", " at ")), where, width)
     style = "good" if x.within else "error"
     return lines + wrapped(verdict(x), width, 2, style)
 

@@ -1,0 +1,146 @@
+"""Dot products of quantized rows, block by block: the integers, the scales, and the term each block adds to the sum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .blocks import Blocks
+from .record import Column, Step, Table
+
+# Codes shown of a block that is spelled out.
+MAX_CODES = 32
+
+
+@dataclass(frozen=True)
+class BlockDot:
+    """A dot product of two rows of blocks. Arrays are by block: isum: integers; dd: product of both scales; terms: what
+    is added, in double; magnitudes: the same with every product positive.
+    """
+
+    isum: np.ndarray
+    dd: np.ndarray
+    terms: np.ndarray
+    magnitudes: np.ndarray
+    columns: tuple[Column, ...]
+
+    @property
+    def total(self) -> float:
+        """The sum of the terms, in double."""
+        return float(np.sum(self.terms))
+
+
+def dot_of(w: Blocks, a: Blocks) -> BlockDot:
+    """The dot product of a row of weights and a row of activations in the weights' partner type."""
+    return super_block_dot(w, a) if w.sc is not None else block_dot(w, a)
+
+
+def block_dot(w: Blocks, a: Blocks) -> BlockDot:
+    """Blocks of 32: d_w * d_a * isum, and m * s for types with an offset."""
+    products = w.codes * a.codes
+    isum = products.sum(axis=1)
+    dd = w.d.astype(np.float64) * a.d
+    terms = dd * isum
+    magnitudes = np.abs(dd) * np.abs(products).sum(axis=1)
+    columns = [Column("d w", w.d), Column("d x", a.d), Column("isum", isum, "int")]
+    if w.m is not None:
+        offsets = w.m.astype(np.float64) * a.s
+        terms = terms + offsets
+        magnitudes = magnitudes + np.abs(offsets)
+        columns += [Column("m w", w.m, wide=90), Column("s x", a.s, wide=90)]
+    return BlockDot(isum, dd, terms, magnitudes, tuple(columns))
+
+
+def super_block_dot(w: Blocks, a: Blocks) -> BlockDot:
+    """Super-blocks of 256: d_w * d_a * sum of sc * isum, minus dmin * d_a * sum of mn * bsum."""
+    n, n_sub = w.sc.shape
+    products = (w.codes * a.codes).reshape(n, n_sub, -1)
+    by_sub = products.sum(axis=2)
+    isum = (w.sc * by_sub).sum(axis=1)
+    dd = w.d.astype(np.float64) * a.d
+    terms = dd * isum
+    magnitudes = np.abs(dd) * (np.abs(w.sc) * np.abs(products).sum(axis=2)).sum(axis=1)
+    columns = [Column("d w", w.d), Column("d x", a.d), Column("sum sc*isum", isum, "int")]
+    if w.mn is not None:
+        msum = (w.mn * sub_sums(a, n_sub)).sum(axis=1)
+        minima = w.dmin.astype(np.float64) * a.d * msum
+        terms = terms - minima
+        magnitudes = magnitudes + np.abs(minima)
+        columns += [Column("dmin w", w.dmin, wide=90), Column("sum mn*bsum", msum, "int", wide=100)]
+    return BlockDot(isum, dd, terms, magnitudes, tuple(columns))
+
+
+def sub_sums(a: Blocks, n_sub: int) -> np.ndarray:
+    """Sums of the codes of each sub-block, from the q8_K block's own sums of 16."""
+    return a.bsums.reshape(len(a.bsums), n_sub, -1).sum(axis=2)
+
+
+def block_table(w: Blocks, dot: BlockDot) -> Table:
+    """One row per block, with the sum so far."""
+    n = len(dot.terms)
+    first = np.arange(n) * w.size
+    ranges = [f"{k}..{k + w.size - 1}" for k in first.tolist()]
+    columns = (
+        Column("block", np.arange(n), "int"),
+        Column("k", ranges, "text"),
+        *dot.columns,
+        Column("term", dot.terms),
+        Column("sum so far", np.cumsum(dot.terms)),
+    )
+    return Table(columns, title="blocks")
+
+
+def sub_block_table(w: Blocks, a: Blocks, b: int) -> Table:
+    """The sub-blocks of super-block b."""
+    n_sub = w.sc.shape[1]
+    by_sub = (w.codes[b] * a.codes[b]).reshape(n_sub, -1).sum(axis=1)
+    columns = [
+        Column("sub-block", np.arange(n_sub), "int"),
+        Column("sc", w.sc[b], "int"),
+        Column("isum", by_sub, "int"),
+        Column("sc*isum", w.sc[b] * by_sub, "int"),
+    ]
+    if w.mn is not None:
+        sums = sub_sums(a, n_sub)[b]
+        columns += [Column("mn", w.mn[b], "int"), Column("bsum", sums, "int"), Column("mn*bsum", w.mn[b] * sums, "int")]
+    return Table(tuple(columns), title=f"super-block {b}: sub-blocks of {w.sub_size}")
+
+
+def code_table(w: Blocks, a: Blocks, b: int, x: np.ndarray) -> Table:
+    """The codes of block b (of its first sub-block, where it has some) beside those of the activations, which were x
+    before.
+    """
+    n = min(w.sub_size, MAX_CODES)
+    first = b * w.size
+    q_w, q_a = w.codes[b, :n], a.codes[b, :n]
+    stored = w.stored[b, :n]
+    columns = [Column("k", first + np.arange(n), "int")]
+    if not np.array_equal(stored, q_w):
+        columns.append(Column("code w", stored, "int"))
+    columns += [
+        Column("q w", q_w, "int"),
+        Column("x", x[first : first + n]),
+        Column("q x", q_a, "int"),
+        Column("product", q_w * q_a, "int"),
+        Column("isum so far", np.cumsum(q_w * q_a), "int"),
+    ]
+    which = f"block {b}" if w.sc is None else f"super-block {b}, sub-block 0"
+    return Table(tuple(columns), title=f"{which}: the integer dot product", across=True)
+
+
+def block_fields(w: Blocks, a: Blocks, b: int, dot: BlockDot) -> tuple[Step, ...]:
+    """Block b in numbers: its scales and term."""
+    steps = [
+        Step(f"block {b}: d w", float(w.d[b]), "the weights' scale"),
+        Step("d x", float(a.d[b]), f"the activations' scale: largest |x| of the {a.size} / 127"),
+    ]
+    if w.m is not None:
+        steps += [Step("m w", float(w.m[b]), "the weights' offset"), Step("s x", float(a.s[b]), "d x * sum of q x")]
+        formula = f"d w * d x * {int(dot.isum[b])} + m w * s x"
+    elif w.mn is not None:
+        steps.append(Step("dmin w", float(w.dmin[b]), "the scale of the minima"))
+        formula = f"d w * d x * {int(dot.isum[b])} - dmin w * d x * (sum of mn*bsum)"
+    else:
+        formula = f"d w * d x * {int(dot.isum[b])}"
+    return (*steps, Step("term", float(dot.terms[b]), formula))
