@@ -32,7 +32,6 @@ from ..ggml import (
     ggml_new_graph_custom,
     ggml_new_tensor_impl,
 )
-from ..ggml.alloc import ggml_gallocr_alloc_graph_impl
 from .errors import DebuggerError
 from .images import touched_runs
 from .memory import read_bytes
@@ -76,14 +75,13 @@ class Hooks:
             ggml_backend_buffer_free.__code__: (self.buffer_freed, None),
             ggml_gallocr_new_n.__code__: (None, self.allocator_made),
             ggml_gallocr_free.__code__: (self.allocator_freed, None),
-            ggml_gallocr_reserve_n.__code__: (self.allocating, None),
+            ggml_gallocr_reserve_n.__code__: (self.planning, self.graph_planned),
             ggml_gallocr_alloc_graph.__code__: (self.allocating, self.graph_allocated),
             ggml_backend_tensor_set.__code__: (self.tensor_set, self.returned),
             ggml_backend_tensor_memset.__code__: (self.tensor_memset, None),
             ggml_backend_tensor_copy.__code__: (self.tensor_copied, None),
             ggml_backend_buffer_clear.__code__: (self.buffer_cleared, None),
             ggml_build_forward_expand.__code__: (self.engine.decisions.expanding, None),
-            ggml_gallocr_alloc_graph_impl.__code__: (self.engine.decisions.planning, None),
         }
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -214,6 +212,15 @@ class Hooks:
     def allocating(self, frame: FrameType) -> None:
         """The graph allocator begins."""
         self.world.phase = "alloc"
+
+    def planning(self, frame: FrameType) -> None:
+        """ggml_gallocr_reserve_n begins."""
+        self.allocating(frame)
+        self.engine.decisions.planning(frame)
+
+    def graph_planned(self, frame: FrameType, value: Any) -> None:
+        """ggml_gallocr_reserve_n returns."""
+        self.engine.decisions.planned(frame)
 
     def graph_allocated(self, frame: FrameType, value: Any) -> None:
         """ggml_gallocr_alloc_graph returns."""

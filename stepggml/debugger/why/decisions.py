@@ -39,8 +39,8 @@ class ExpandCall:
 
 @dataclass(eq=False, repr=False)
 class Plan:
-    """A graph as ggml_gallocr_alloc_graph_impl got it. nodes, leafs: addresses in the structs' own time; asked_by: the
-    line of the program that led to it.
+    """A graph as ggml_gallocr_reserve_n got it. nodes, leafs: addresses in the structs' own time; asked_by: the line of
+    the program that led to it; node_allocs: the list of places that came of it.
     """
 
     galloc: ggml_gallocr
@@ -50,6 +50,7 @@ class Plan:
     node_buffer_ids: list[int] | None
     leaf_buffer_ids: list[int] | None
     asked_by: SourcePlace | None
+    node_allocs: list | None = None
     log: Any = None
 
 
@@ -90,7 +91,7 @@ class Decisions:
         self.builds.setdefault(key, []).append(call)
 
     def planning(self, frame: FrameType) -> None:
-        """ggml_gallocr_alloc_graph_impl(galloc, graph, node_buffer_ids, leaf_buffer_ids) is called."""
+        """ggml_gallocr_reserve_n(galloc, graph, node_buffer_ids, leaf_buffer_ids) is called."""
         names = frame.f_locals
         galloc, graph = names.get("galloc"), names.get("graph")
         if galloc is None or graph is None:
@@ -101,14 +102,27 @@ class Decisions:
         node_ids, leaf_ids = (None if chosen is None else list(chosen) for chosen in ids)
         self._plans[id(galloc)] = Plan(galloc, structs, nodes, leafs, node_ids, leaf_ids, self._program_line(frame))
 
+    def planned(self, frame: FrameType) -> None:
+        """ggml_gallocr_reserve_n has returned."""
+        galloc = frame.f_locals.get("galloc")
+        plan = self._plans.get(id(galloc))
+        if plan is not None:
+            plan.node_allocs = galloc.node_allocs
+
     def allocated(self, frame: FrameType) -> None:
         """ggml_gallocr_alloc_graph(galloc, graph) has returned True."""
         names = frame.f_locals
         galloc, graph = names.get("galloc"), names.get("graph")
-        plan = self._plans.get(id(galloc))
-        if plan is None or graph is None:
+        if galloc is None or graph is None:
             return
         nodes, leafs = graph_addresses(graph)
+        plan = self._plans.get(id(galloc))
+        if plan is None or plan.node_allocs is not galloc.node_allocs:
+            # it did not fit what was reserved, and was planned by itself
+            structs = StructCopies.take(np.concatenate([leafs, nodes]))
+            take_back(structs, galloc)
+            plan = Plan(galloc, structs, nodes, leafs, None, None, self._program_line(frame), galloc.node_allocs)
+            self._plans[id(galloc)] = plan
         key = len(self.engine.cursor.evals)
         earlier = self.allocations.get(key - 1)
         # graphs of one model lie at the same addresses: keep one list for all
@@ -144,3 +158,16 @@ class Decisions:
     def _latest(records: dict[int, Any], e: int) -> Any:
         keys = [key for key in records if key <= e]
         return records[max(keys)] if keys else None
+
+
+def take_back(structs: StructCopies, galloc: ggml_gallocr) -> None:
+    """Make structs what they were before the allocator gave them memory in its buffers."""
+    records = structs.records
+    data = records["data"]
+    given = np.zeros(len(records), dtype=bool)
+    for buffer in galloc.buffers:
+        if buffer is not None:
+            base = buffer.iface.get_base(buffer)
+            given |= (data >= base) & (data < base + buffer.size)
+    for name in ("data", "_buffer"):
+        records[name] = np.where(given, 0, records[name])

@@ -37,7 +37,7 @@ class StructCopies:
             wanted = np.concatenate([wanted, missing])
             records = np.concatenate([records, gather(missing)])
         order = np.argsort(wanted)
-        return cls(wanted[order], records[order])
+        return cls(wanted[order], records[order].copy())
 
     def copies(self) -> Scratch:
         """A fresh set of structs, free to be changed."""
