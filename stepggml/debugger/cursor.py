@@ -17,6 +17,7 @@ import numpy as np
 
 from ..ggml import (
     GGML_STATUS_SUCCESS,
+    GGML_TYPE_I32,
     ggml_backend,
     ggml_backend_graph_compute,
     ggml_cgraph,
@@ -65,10 +66,12 @@ class Cursor:
     # ------------------------------------------------------------------------------------------------------------------
     # the front, in the worker thread
 
-    def begin(self, backend: ggml_backend, cgraph: ggml_cgraph, n_past: int, n_tokens: int) -> Eval:
-        """A graph is about to be computed: its inputs are set."""
+    def begin(self, backend: ggml_backend, cgraph: ggml_cgraph, numbers: tuple[int, int] | None) -> Eval:
+        """A graph is about to be computed: its inputs are set. numbers: n_past and the number of tokens, if known."""
         nodes, leafs = graph_addresses(cgraph)
         columns = Columns(nodes)
+        if not len(leafs):
+            leafs = columns.outside_sources()  # a part of a graph lists nodes only
         makers = [self.provenance.of(address) for address in nodes.tolist()]
         names = columns.names()
         if self.evals:
@@ -78,7 +81,7 @@ class Cursor:
             names = earlier.names if earlier.names == names else names
         il = np.array([NO_LAYER if maker.il is None else maker.il for maker in makers], dtype=np.int16)
         ev = Eval(len(self.evals), backend, nodes, leafs, names, makers, il, columns)
-        ev.n_past, ev.n_tokens = n_past, n_tokens
+        ev.n_past, ev.n_tokens = numbers or self._numbers_of_inputs(leafs)
         if self.evals:
             self._note_changed_inputs()
         ev.before, self.tail = self.tail, []
@@ -107,6 +110,15 @@ class Cursor:
             reason = None
         return ev.status
 
+    def _numbers_of_inputs(self, leafs: np.ndarray) -> tuple[int, int]:
+        """n_past and the number of tokens, from the input that holds the tokens' positions."""
+        columns = Columns(leafs)
+        for i, name in enumerate(columns.names()):
+            if "pos" in name and columns.records["type"][i] == GGML_TYPE_I32 and columns.start[i]:
+                size = int(columns.end[i] - columns.start[i])
+                return int.from_bytes(ctypes.string_at(int(columns.start[i]), 4), "little"), size // 4
+        return 0, 0
+
     def end(self) -> None:
         """The program takes over again."""
         self.in_compute = False
@@ -119,7 +131,7 @@ class Cursor:
         self._n_tail_then = len(self.tail)
         for leaf in graph.leafs:
             buffer = self.world.buffer_at(leaf.data) if leaf.data else None
-            if buffer is not None and self.world.kind_of(buffer) == "compute":
+            if buffer is not None and buffer.kind == "compute":
                 start, end = self.world.span(leaf)
                 self._inputs.append((start, ctypes.string_at(start, end - start)))
 
@@ -157,16 +169,16 @@ class Cursor:
 
     def _find_written_buffers(self, ev: Eval) -> None:
         """Buffers that nodes write belong into checkpoints; one that is no compute buffer keeps keys and values."""
+        leafs = Columns(ev.leafs)
         for buffer in self.world.buffers:
             if buffer.freed:
                 continue
             written = (~ev.noop & (ev.start >= buffer.base) & (ev.start < buffer.base + buffer.size)).any()
-            if written or self.world.kind_of(buffer) == "compute":
+            if written or buffer.kind == "compute":
                 self._mutable[buffer.base] = buffer.size
-            if written and buffer.kind == "other":
-                buffer.kind = "kv"
-            elif buffer.kind == "other" and self.world.kind_of(buffer) == "other":
-                buffer.kind = "weights"
+            if buffer.kind == "other":
+                read = ((leafs.start >= buffer.base) & (leafs.start < buffer.base + buffer.size)).any()
+                buffer.guess = "kv" if written else "weights" if read else "other"
 
     def buffer_freed(self, base: int) -> None:
         """A buffer goes away: no earlier time can be visited any more."""

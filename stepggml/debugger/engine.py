@@ -142,7 +142,7 @@ class Engine:
         other = _active() if _active is not None else None
         if other is self:
             return
-        if other is not None:
+        if other is not None and not other.ended:
             shared = [pool for pool in other.world.pools if pool.alive and not pool.owned]
             other._set_aside = [(pool.address, ctypes.string_at(pool.address, pool.used())) for pool in shared]
         for address, data in self._set_aside:
@@ -201,7 +201,7 @@ class Engine:
         except BaseException as error:
             ended.exception = error
             ended.status = 1
-        self.world.phase = "idle"
+        self.world.end()
         self.raw = ended
         self.frame = None
         self._parked.set()
@@ -237,12 +237,12 @@ class Engine:
         frame = sys._getframe()
         self.tracer.uninstall()
         try:
-            self.n_past, self.n_tokens = run_numbers(frame)
             self.world.phase = "compute"
             if self.world.pool_at(ctypes.addressof(cgraph)) is not None:
                 self.world.graph = cgraph
             self.world.graph_computed = True
-            ev = self.cursor.begin(backend, cgraph, self.n_past, self.n_tokens)
+            ev = self.cursor.begin(backend, cgraph, run_numbers(frame))
+            self.n_past, self.n_tokens = ev.n_past, ev.n_tokens
             return self._drive(ev, frame)
         finally:
             self.cursor.end()
@@ -338,8 +338,8 @@ class Engine:
         return node_names(self, ev, k)
 
 
-def run_numbers(frame: FrameType | None) -> tuple[int, int]:
-    """n_past and the number of tokens, from the locals of the function that evaluates."""
+def run_numbers(frame: FrameType | None) -> tuple[int, int] | None:
+    """n_past and the number of tokens, if a calling function has them in locals of these names."""
     while frame is not None:
         if "n_past" in frame.f_code.co_varnames:
             names = frame.f_locals
@@ -349,7 +349,7 @@ def run_numbers(frame: FrameType | None) -> tuple[int, int]:
                 if isinstance(n_past, int) and isinstance(n_tokens, int):
                     return n_past, n_tokens
         frame = frame.f_back
-    return 0, 0
+    return None
 
 
 def count_nan(ev: Eval, i: int) -> tuple[int, int]:

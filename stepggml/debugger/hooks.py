@@ -18,8 +18,11 @@ from ..ggml import (
     ggml_backend_buffer_free,
     ggml_backend_buffer_init,
     ggml_backend_tensor_copy,
+    ggml_backend_tensor_get,
+    ggml_backend_tensor_get_async,
     ggml_backend_tensor_memset,
     ggml_backend_tensor_set,
+    ggml_backend_tensor_set_async,
     ggml_build_forward_expand,
     ggml_free,
     ggml_gallocr,
@@ -78,6 +81,9 @@ class Hooks:
             ggml_gallocr_reserve_n.__code__: (self.planning, self.graph_planned),
             ggml_gallocr_alloc_graph.__code__: (self.allocating, self.graph_allocated),
             ggml_backend_tensor_set.__code__: (self.tensor_set, self.returned),
+            ggml_backend_tensor_get.__code__: (self.tensor_got, None),
+            ggml_backend_tensor_get_async.__code__: (self.tensor_got_async, None),
+            ggml_backend_tensor_set_async.__code__: (self.tensor_set_async, None),
             ggml_backend_tensor_memset.__code__: (self.tensor_memset, None),
             ggml_backend_tensor_copy.__code__: (self.tensor_copied, None),
             ggml_backend_buffer_clear.__code__: (self.buffer_cleared, None),
@@ -112,7 +118,8 @@ class Hooks:
         while caller is not None and not in_allocator:
             in_allocator = caller.f_code.co_name.startswith("ggml_gallocr_")
             caller = caller.f_back
-        self.world.add_buffer(buffer, self._variable(frame) or "buffer", in_allocator)
+        name = "buffer" if in_allocator else self._variable(frame) or "buffer"
+        self.world.add_buffer(buffer, name, in_allocator)
         catches = [p.id for p in self.engine.points.enabled("catch") if p.target == "alloc"]
         if catches:
             self.engine.tracer.stop_soon(frame, catches)
@@ -140,7 +147,7 @@ class Hooks:
         for galloc in self._allocators:
             for buffer in galloc.buffers:
                 if buffer is not None and all(known.buffer is not buffer for known in self.world.buffers):
-                    self.world.add_buffer(buffer, "compute buffer", in_allocator=True)
+                    self.world.add_buffer(buffer, "buffer", in_allocator=True)
 
     def allocator_freed(self, frame: FrameType) -> None:
         """ggml_gallocr_free(galloc) is called."""
@@ -240,6 +247,31 @@ class Hooks:
             if point.target == tensor.name:
                 self._loading.setdefault(frame, []).append(point.id)
         self._written(tensor, offset, size, lambda: read_bytes(data, size))
+
+    def tensor_set_async(self, frame: FrameType) -> None:
+        """ggml_backend_tensor_set_async(backend, tensor, data, offset, size) is called; without a queue it goes on to
+        set.
+        """
+        if frame.f_locals["backend"].iface.set_tensor_async is not None:
+            self.tensor_set(frame)
+
+    def tensor_got(self, frame: FrameType) -> None:
+        """ggml_backend_tensor_get(tensor, data, offset, size) is called: `data` may lie in a buffer, as llama's outputs
+        do.
+        """
+        names = frame.f_locals
+        tensor, size = names["tensor"], names["size"]
+        if self.cursor.evals and tensor.data and 0 < size <= LARGEST_WRITE:
+            if self.world.buffer_at(names["data"], size) is not None:
+                new = read_bytes(tensor.data + names["offset"], size)
+                self.cursor.note_write(names["data"], new, f"get {tensor.name}")
+
+    def tensor_got_async(self, frame: FrameType) -> None:
+        """ggml_backend_tensor_get_async(backend, tensor, data, offset, size) is called; without a queue it goes on to
+        get.
+        """
+        if frame.f_locals["backend"].iface.get_tensor_async is not None:
+            self.tensor_got(frame)
 
     def tensor_memset(self, frame: FrameType) -> None:
         """ggml_backend_tensor_memset(tensor, value, offset, size) is called."""

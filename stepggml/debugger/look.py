@@ -139,10 +139,13 @@ class Looker:
             if ggml_tensor.from_address(address).name == name:
                 return ggml_tensor.from_address(address)
         names = self.names()
-        if name in names:
-            return ggml_tensor.from_address(int(columns.addresses[names.index(name)]))
         if not name:
             return None
+        if name in names:
+            # of several nodes of one name, the one computed last
+            same = [i for i, other in enumerate(names) if other == name]
+            i = max((i for i in same if i <= self.k), default=same[0])
+            return ggml_tensor.from_address(int(columns.addresses[i]))
         for pool in self.world.pools:
             for tensor in pool.tensors():
                 if tensor.name == name:
@@ -239,7 +242,7 @@ class Looker:
         buffer = self.world.buffer_at(start)
         if buffer is None:
             return None
-        if phase == "alloc" and self.shown is None and self.world.kind_of(buffer) == "compute":
+        if phase == "alloc" and self.shown is None and buffer.kind == "compute":
             if not self.cursor.is_input_set(start, end):
                 return Badge("NOT-COMPUTED", "NOT-COMPUTED (input not set yet)")
         if phase == "load" and not any_byte(start, end):

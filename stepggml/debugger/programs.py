@@ -34,7 +34,14 @@ class Program:
 
 
 # Where a learner wants to begin, by the name of the program's class.
-ENTRIES = {"Gpt2Program": "gpt2_model_load", "LlamaProgram": "llama_model_load"}
+ENTRIES = {"Gpt2Program": "gpt2_model_load", "LlamaProgram": "llama_model_load_from_file"}
+
+
+def print_token(id: int, piece: bytes) -> bool:
+    """Write a token's bytes to stdout; True lets the program go on."""
+    sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()
+    return True
 
 
 def model_program(options: RunOptions) -> Program:
@@ -44,9 +51,7 @@ def model_program(options: RunOptions) -> Program:
     program = open_program(options.model)
 
     def main() -> int:
-        from ..gpt2.main import Generation, print_token
-
-        program.generate(options, print_token, Generation())
+        program.generate(options, print_token)
         return 0
 
     name = os.path.basename(options.model)

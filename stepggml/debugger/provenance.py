@@ -82,7 +82,7 @@ class Provenance:
             earlier = self.makers[self._entry_tensor]
             self.makers[self._entry_tensor] = self._shared(earlier.places, earlier.il, None)
         self._entry, self._entry_tensor = entry, address
-        self.makers[address] = self._shared(tuple(places), il if isinstance(il, int) else None, variable)
+        self.makers[address] = self._shared(tuple(places), il if isinstance(il, int) and il >= 0 else None, variable)
         self.newest = address
 
     def add_alias(self, address: int, variable: str | None) -> None:

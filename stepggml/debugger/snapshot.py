@@ -227,7 +227,7 @@ def pool_info(pool: Pool, with_objects: bool) -> PoolInfo:
 
 def buffer_info(engine: Engine, buffer: Buffer) -> BufferInfo:
     """A buffer as plain data. used: where tensors lie in it."""
-    kind = engine.world.kind_of(buffer)
+    kind = buffer.kind
     usage = ggml_backend_buffer_usage(buffer.buffer.usage).name.removeprefix("GGML_BACKEND_BUFFER_USAGE_")
     return BufferInfo(
         buffer.name,

@@ -93,6 +93,13 @@ class Columns:
         """The tensors' names."""
         return [name.decode("utf-8", "replace") for name in self.records["_name"].tolist()]
 
+    def outside_sources(self) -> np.ndarray:
+        """Addresses of the operands that are no nodes here, in the order of their first use."""
+        sources = self.records["_src"].ravel()
+        sources = sources[(sources != 0) & ~np.isin(sources, self.addresses)]
+        found, first = np.unique(sources, return_index=True)
+        return found[np.argsort(first)]
+
     def writers(self, start: int, end: int, first: int, last: int) -> np.ndarray:
         """Indices of the nodes first..last (inclusive) that write into the bytes start..end."""
         part = slice(max(first, 0), last + 1)

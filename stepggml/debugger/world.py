@@ -33,6 +33,8 @@ from ..ggml.types import type_traits
 from .errors import DebuggerError
 from .memory import Region
 
+USAGES = {GGML_BACKEND_BUFFER_USAGE_COMPUTE: "compute", GGML_BACKEND_BUFFER_USAGE_WEIGHTS: "weights"}
+
 # A pool of a context that owns nothing and holds nothing is not worth showing.
 SMALLEST_POOL = GGML_OBJECT_SIZE
 
@@ -98,14 +100,26 @@ class Pool:
 
 @dataclass(eq=False)
 class Buffer:
-    """A backend buffer. kind: "weights", "kv", "compute" or "other"."""
+    """A backend buffer. variable: what holds it in the program; guess: what it seems to be for."""
 
     buffer: ggml_backend_buffer
-    name: str
+    variable: str
     base: int
     size: int
-    kind: str = "other"
+    guess: str = "other"
     freed: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What it is for: "weights", "kv", "compute" or "other". Its usage says so, or how graphs use it."""
+        return USAGES.get(self.buffer.usage, self.guess)
+
+    @property
+    def name(self) -> str:
+        """The variable, if that is the field of something; a local's name says less than what the buffer is for."""
+        if "." in self.variable or self.kind == "other":
+            return self.variable
+        return f"{self.kind} buffer"
 
     def holds(self, address: int, size: int = 1) -> bool:
         """Whether `size` bytes at an address lie in it."""
@@ -166,8 +180,8 @@ class World:
         base = buffer.iface.get_base(buffer)
         if not base:
             return
-        kind = "compute" if in_allocator else guess_kind(name)
-        known = Buffer(buffer, "compute buffer" if in_allocator else name, base, buffer.size, kind)
+        guess = "compute" if in_allocator else guess_kind(name)
+        known = Buffer(buffer, name, base, buffer.size, guess)
         self.buffers = [b for b in self.buffers if not b.freed]
         self.buffers.append(known)
 
@@ -178,6 +192,13 @@ class World:
                 known.freed = True
                 return known
         return None
+
+    def end(self) -> None:
+        """The program is over: nothing that it had may be looked at any more, freed or not."""
+        self.pools = []
+        self.buffers = []
+        self.add_graph(None)
+        self.phase = "idle"
 
     # ------------------------------------------------------------------------------------------------------------------
     # what is where
@@ -197,11 +218,7 @@ class World:
         return None
 
     def kind_of(self, buffer: Buffer) -> str:
-        """What a buffer is for: what its usage says, else what was guessed or seen."""
-        if buffer.buffer.usage == GGML_BACKEND_BUFFER_USAGE_COMPUTE:
-            return "compute"
-        if buffer.buffer.usage == GGML_BACKEND_BUFFER_USAGE_WEIGHTS:
-            return "weights"
+        """What a buffer is for."""
         return buffer.kind
 
     def tensor_at(self, address: int) -> ggml_tensor:
