@@ -41,11 +41,12 @@ from stepggml.ggml import (
 from stepggml.ggml.array import memory_bytes, tensor_array
 from stepggml.gpt2.graph import gpt2_graph
 from stepggml.gpt2.main import Generation
+from stepggml.llama.main import DecodeError
 from stepggml.programs import BUILT_IN_MODEL, RunOptions, open_program
 from stepggml.programs._advance import MovingGraph, Numbers
 from stepggml.programs._generate import generate
 
-PROMPT = [464, 68, 86, 831, 12, 7]
+PROMPT = [464, 68, 86, 431, 12, 7]
 
 
 @pytest.fixture(autouse=True)
@@ -204,6 +205,60 @@ def test_a_wrapped_backend_sees_every_graph(pair) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
+# llama.cpp's graphs: two counters, the place of new tokens and the padded number of cells
+
+
+@pytest.mark.parametrize(("name", "n_prompt"), [("llama-F16", 600), ("llama-Q4_0", 600), ("gpt2-Q4_K_M", 130)])
+def test_llama_graphs_too(pair, name: str, n_prompt: int) -> None:
+    """600 tokens are two micro-batches: the graph of the first one has no output."""
+    honest, quick = pair(DATA / "gguf" / f"{name}.gguf", n_ctx=800, n_batch=800)
+    prompt = [(37 * i) % 200 for i in range(n_prompt)]
+    expected = []
+    for tokens in (PROMPT[:3], prompt, *([i] for i in range(80))):
+        expected.append((tokens, honest.eval(tokens)))
+    for tokens, logits in expected:
+        np.testing.assert_array_equal(quick.eval(tokens).view(np.uint32), logits.view(np.uint32))
+    # the prompts', two of one token, and one more at the edge of the padding
+    n_parts = 2 if n_prompt > 512 else 1
+    assert quick.decoder.moving.n_built == 1 + n_parts + 3
+    same_cache(honest, quick)
+
+
+def same_cache(honest, quick) -> None:
+    """What the honest path would go on with."""
+    caches = [evaluator.ctx.kv_self for evaluator in (honest, quick)]
+    assert len({(cache.head, cache.used, cache.n) for cache in caches}) == 1
+    for a, b in zip(caches[0].cells, caches[1].cells, strict=True):
+        assert (a.pos, a.seq_id) == (b.pos, b.seq_id)
+
+
+def test_every_byte_of_a_llama_pool_is_as_built(pair) -> None:
+    _, quick = pair(DATA / "gguf" / "llama-Q8_0.gguf", n_ctx=512)
+    moving = quick.decoder.moving
+    for n_past in (0, 1, 32, 33, *range(40, 500, 13), 64, 3):
+        counters = (n_past, 32 * (n_past // 32 + 1))
+        moving.place((1, True), counters)
+        n_used = len(moving.placed.image)
+        moved = moving.pool[:n_used].copy()
+        quick.decoder.build((1, True), counters)
+        assert np.array_equal(moved, moving.pool[:n_used]), n_past
+    assert moving.n_built == 3
+
+
+def test_rewinding_a_llama(pair) -> None:
+    honest, quick = pair(DATA / "gguf" / "llama-Q8_0.gguf")
+    expected = [honest.eval(PROMPT), *(honest.eval([i]) for i in range(3))]
+    for n_past in (0, 6, 0):
+        quick.eval(PROMPT[:2])
+        quick.rewind(n_past)
+        tokens = [PROMPT, [0], [1], [2]] if n_past == 0 else [[0], [1], [2]]
+        for ids, logits in zip(tokens, expected[-len(tokens) :], strict=True):
+            np.testing.assert_array_equal(quick.eval(ids), logits)
+    with pytest.raises(DecodeError, match="ret = 1"):
+        quick.eval(list(range(124)))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
 # generating
 
 
@@ -227,6 +282,14 @@ def test_generating_gives_the_same_tokens(options: dict) -> None:
         run = run_it(RunOptions(**settings), lambda id, piece, said=said: said.append((id, piece)) or True)
         runs.append((said, run.embd_inp, run.tokens, run.n_past, run.stopped))
     assert runs[0] == runs[1]
+
+
+def test_generating_with_a_gguf() -> None:
+    program = open_program(str(DATA / "gguf" / "llama-Q4_0.gguf"))
+    options = RunOptions(model=program.path, prompt=b"Once upon a time", n_predict=40, n_ctx=128, seed=3)
+    runs = [program.generate(options, lambda *token: True), generate(program, options, lambda *token: True)]
+    assert runs[0].tokens == runs[1].tokens and runs[0].n_past == runs[1].n_past
+    assert len(runs[0].tokens) == 40
 
 
 @pytest.mark.parametrize("n_wanted", [1, 6, 9])

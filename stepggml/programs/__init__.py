@@ -76,8 +76,7 @@ class RunResult(Protocol):
 class Evaluator(Protocol):
     """A loaded model that evaluates tokens as it is told, at most `n_batch` at a time, after `n_past` earlier ones.
 
-    end_of_text: the token after which a run ends, or -1. backend: name of the device. t_load_us: microseconds for
-    loading the file.
+    backend: name of the device. t_load_us: microseconds for loading the file.
     """
 
     prompt: list[int]
@@ -86,7 +85,6 @@ class Evaluator(Protocol):
     n_predict: int
     n_threads: int
     backend: str
-    end_of_text: int
     compute_buffer_size: int
     t_load_us: int
 
@@ -102,6 +100,9 @@ class Evaluator(Protocol):
     def piece(self, id: int) -> bytes:
         """The bytes of a token."""
 
+    def ends_text(self, id: int, in_prompt: bool) -> bool:
+        """Whether a run ends with this token."""
+
     def costs(self, n_tokens: int) -> Costs:
         """What the evaluation of n_tokens more tokens costs at least."""
 
@@ -110,13 +111,9 @@ class Evaluator(Protocol):
 
 
 class Program(Protocol):
-    """A model file and the code that runs it. Every method raises GGMLFileError for a bad file.
-
-    starts_quickly: whether `start` knows `quick`.
-    """
+    """A model file and the code that runs it. Every method raises GGMLFileError for a bad file."""
 
     path: str
-    starts_quickly: bool
 
     def info(self) -> ModelInfo:
         """Read the file from end to end without loading it."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..ggml import GGML_LOG_INFO, ggml_time_us
-from . import Evaluator, Program, RunOptions, RunResult
+from . import Evaluator, Program, RunOptions
 
 
 @dataclass
@@ -31,13 +31,11 @@ class QuickRun:
     n_threads: int = 0
 
 
-def generate(program: Program, options: RunOptions, put_token: Callable[[int, bytes], bool]) -> RunResult:
+def generate(program: Program, options: RunOptions, put_token: Callable[[int, bytes], bool]) -> QuickRun:
     """Load, generate and free. put_token gets every token and its bytes, the prompt's first; False ends the run.
 
-    Raises what the program's own `generate` raises. A program without a quick start generates in its own way.
+    Raises what the program's own `generate` raises.
     """
-    if not getattr(program, "starts_quickly", False):
-        return program.generate(options, put_token)
     run = QuickRun()
     t_start_us = ggml_time_us()
     evaluator = program.start(options, quick=True)
@@ -63,7 +61,7 @@ def evaluate_prompt(evaluator: Evaluator, put_token: Callable[[int, bytes], bool
             if not put_token(id, evaluator.piece(id)):
                 run.stopped = True
         is_last = i + len(batch) == len(run.embd_inp)
-        if run.stopped or batch[-1] == evaluator.end_of_text or (is_last and evaluator.n_predict == 0):
+        if run.stopped or evaluator.ends_text(batch[-1], True) or (is_last and evaluator.n_predict == 0):
             return None
         t_start_us = ggml_time_us()
         logits = evaluator.eval(batch)
@@ -82,7 +80,7 @@ def predict(
         run.t_sample_us += ggml_time_us() - t_start_us
         run.tokens.append(id)
         run.stopped = not put_token(id, evaluator.piece(id))
-        if run.stopped or id == evaluator.end_of_text or len(run.tokens) == evaluator.n_predict:
+        if run.stopped or evaluator.ends_text(id, False) or len(run.tokens) == evaluator.n_predict:
             return
         t_start_us = ggml_time_us()
         logits = evaluator.eval([id])

@@ -42,8 +42,6 @@ from ._costs import Costs, graph_costs
 class Gpt2Program:
     """A .bin file and the functions of stepggml/gpt2 that run it."""
 
-    starts_quickly = True
-
     def __init__(self, path: str) -> None:
         self.path = path
 
@@ -211,6 +209,10 @@ class Gpt2Evaluator:
     def piece(self, id: int) -> bytes:
         """The bytes of a token."""
         return self.vocab.id_to_token[id]
+
+    def ends_text(self, id: int, in_prompt: bool) -> bool:
+        """Whether a run ends with this token. The example also ends where a prompt does with it."""
+        return id == self.end_of_text
 
     def close(self) -> None:
         """Give all memory back."""

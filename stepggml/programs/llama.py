@@ -8,20 +8,26 @@ from typing import Any
 import numpy as np
 
 from ..ggml import (
+    GGML_PAD,
     GGUF_TYPE_ARRAY,
     ggml_backend_sched_get_buffer_size,
     ggml_nbytes,
+    ggml_time_us,
     ggml_type_name,
     gguf_get_kv_type,
     gguf_get_version,
 )
 from ..ggml.gguf import GGUF_MAGIC
+from ..llama.batch import fill_batch, llama_batch_get_one, llama_sbatch
 from ..llama.context import llama_backend_init, llama_free, llama_init_from_model, llama_n_batch
+from ..llama.graph import llama_build_graph
+from ..llama.kv_cache import llama_kv_cache_get_padding, llama_kv_cache_seq_rm
 from ..llama.loader import llama_model_loader
 from ..llama.loader_keys import gguf_kv_to_str
 from ..llama.main import (
     DecodeError,
     Generation,
+    check_positions,
     common_params,
     evaluate,
     limit_n_predict,
@@ -36,8 +42,10 @@ from ..llama.model_load import llama_model_load_from_file
 from ..llama.outputs import llama_get_logits_ith
 from ..llama.sampling import sample_logits
 from ..llama.tokenize import llama_token_to_piece, llama_tokenize
-from ..llama.vocab import LLAMA_VOCAB_TYPE_NONE, VOCAB_TYPE_NAMES, llama_vocab, load_vocab
+from ..llama.vocab import LLAMA_VOCAB_TYPE_NONE, VOCAB_TYPE_NAMES, llama_vocab, llama_vocab_is_eog, load_vocab
 from . import ModelInfo, RunOptions
+from ._costs import Costs, graph_costs
+from ._llama_quick import QuickDecoder, can_decode_quickly
 
 # Cut what a file says where it is long: a chat template fills a page.
 MAX_VALUE_LEN = 80
@@ -104,22 +112,26 @@ class LlamaProgram:
         """The program's main()."""
         return main(self.params(options), put_token, run)
 
-    def start(self, options: RunOptions) -> LlamaEvaluator:
+    def start(self, options: RunOptions, quick: bool = False) -> LlamaEvaluator:
         """The program's main() up to its loop."""
-        return LlamaEvaluator(self.params(options))
+        return LlamaEvaluator(self.params(options), quick)
 
 
 class LlamaEvaluator:
-    """A loaded model in a context, which evaluates what it is given."""
+    """A loaded model in a context, which evaluates what it is given. `quick`: graphs are moved where they can be."""
 
-    def __init__(self, params: common_params) -> None:
+    def __init__(self, params: common_params, quick: bool = False) -> None:
+        self.params = params
         self.ctx = None
         self.model = None
+        self.decoder = None
         self.run = Generation()
         llama_backend_init()
         try:
+            t_start_us = ggml_time_us()
             self.model = llama_model_load_from_file(params.model, make_model_params(params))
             self.ctx = llama_init_from_model(self.model, make_context_params(params))
+            self.t_load_us = ggml_time_us() - t_start_us
             self.prompt = tokenize_prompt(self.model, self.ctx, params)
         except BaseException:
             self.close()
@@ -127,9 +139,13 @@ class LlamaEvaluator:
         self.smpl = make_sampler(params)
         self.n_batch = llama_n_batch(self.ctx)
         self.n_predict = limit_n_predict(self.ctx, params.n_predict, len(self.prompt))
+        self.n_threads = params.n_threads
+        self.backend = params.backend or "CPU"
         self.compute_buffer_size = sum(
             ggml_backend_sched_get_buffer_size(self.ctx.sched, backend) for backend in self.ctx.backends
         )
+        if quick and can_decode_quickly(self.ctx):
+            self.decoder = QuickDecoder(self.ctx)
 
     @property
     def n_past(self) -> int:
@@ -138,15 +154,45 @@ class LlamaEvaluator:
 
     def eval(self, tokens: Sequence[int]) -> np.ndarray:
         """Evaluate tokens after those before; the logits of the last."""
-        evaluate(self.model, self.ctx, list(tokens), self.run)
-        return llama_get_logits_ith(self.ctx, -1).copy()
+        if self.decoder is None:
+            evaluate(self.model, self.ctx, list(tokens), self.run)
+            return llama_get_logits_ith(self.ctx, -1).copy()
+        check_positions(self.model, self.n_past + len(tokens))
+        logits = self.decoder.decode(tokens, self.n_past)
+        self.run.n_past += len(tokens)
+        return logits
+
+    def rewind(self, n_past: int) -> None:
+        """Forget all tokens but the first n_past."""
+        llama_kv_cache_seq_rm(self.ctx.kv_self, -1, n_past, -1)
+        self.run.n_past = min(n_past, self.run.n_past)
+
+    def costs(self, n_tokens: int) -> Costs:
+        """What the evaluation of n_tokens more tokens costs at least."""
+        kv_self = self.ctx.kv_self
+        kv_self.n = min(kv_self.size, GGML_PAD(self.n_past + n_tokens, llama_kv_cache_get_padding()))
+        self.ctx.n_outputs = 1
+        batch = llama_batch_get_one([0] * n_tokens)
+        fill_batch(batch, self.n_past)
+        ubatch = llama_sbatch(batch, False).split_simple(n_tokens)
+        return graph_costs(llama_build_graph(self.ctx, ubatch, False))
 
     def pick(self, logits: np.ndarray) -> int:
         """The next token, as the parameters ask."""
         return sample_logits(self.smpl, logits)
 
+    def piece(self, id: int) -> bytes:
+        """The bytes of a token."""
+        return llama_token_to_piece(self.model.vocab, id, True)
+
+    def ends_text(self, id: int, in_prompt: bool) -> bool:
+        """Whether a run ends with this token."""
+        return not in_prompt and not self.params.ignore_eos and llama_vocab_is_eog(self.model.vocab, id)
+
     def close(self) -> None:
         """Give all memory back."""
+        if self.decoder is not None:
+            self.decoder.close()
         llama_free(self.ctx)
         llama_model_free(self.model)
         self.ctx = None
