@@ -13,7 +13,7 @@ from stepggml.debugger.command import load_commands
 from stepggml.ggml import ggml_log_set
 
 REGISTRY = load_commands()
-N_LINES = 3000
+N_LINES = 2400
 # These would end the conversation, reach outside it, or run on for long.
 AVOIDED = ("quit", "source", "save breakpoints", "python", "define", "commands", "run", "kill", "restart", "start")
 FRAGMENTS = (
@@ -93,7 +93,7 @@ def test_random_lines(talk: Conversation, seed: int) -> None:
 def test_random_lines_before_the_start() -> None:
     conversation = Conversation()
     rng = random.Random(3)
-    for _ in range(1500):
+    for _ in range(1000):
         line = random_line(rng)
         if is_avoided(line):
             continue

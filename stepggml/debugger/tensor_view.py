@@ -54,6 +54,7 @@ class TensorView(np.lib.mixins.NDArrayOperatorsMixin):
         self.session = session
         # what must be said of values that are not simply those in memory now: name -> note, for the whole expression
         self.notes = {} if notes is None else notes
+        self.cached: Value | None = None  # a view lives as long as one expression, in which nothing changes
 
     def other(self, tensor: ggml_tensor | None) -> TensorView | None:
         """A view of a tensor that this one points to."""
@@ -138,7 +139,9 @@ class TensorView(np.lib.mixins.NDArrayOperatorsMixin):
 
     def value(self) -> Value:
         """The engine's word on the values: array in numpy's order or None, badge, note."""
-        return self.session.value(self.tensor)
+        if self.cached is None:
+            self.cached = self.session.value(self.tensor)
+        return self.cached
 
     @property
     def numpy(self) -> np.ndarray:

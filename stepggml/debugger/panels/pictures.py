@@ -17,7 +17,7 @@ N_BINS = 16
 
 def histogram(array: np.ndarray, width: int, n_bins: int = N_BINS) -> list[Line]:
     """How many elements fall into each of `n_bins` equal intervals from min to max; nan and inf are counted apart."""
-    values = np.asarray(array, dtype=np.float64).ravel()
+    values = np.asarray(array).ravel(order="K")
     finite = values[np.isfinite(values)]
     lines = []
     if finite.size:
@@ -46,17 +46,18 @@ def scaled(array: np.ndarray, n_columns: int, n_rows: int) -> tuple[np.ndarray, 
     step_1 = -(-array.shape[1] // n_rows)
     if step_0 == 1 and step_1 == 1:
         return array, 1, 1
-    rows = []
-    for start in range(0, array.shape[1], step_1):
-        band = array[:, start : start + step_1]
-        cells = [band[i : i + step_0] for i in range(0, array.shape[0], step_0)]
-        rows.append([float(np.mean(cell)) for cell in cells])
-    return np.array(rows).T, step_0, step_1
+    starts_0 = np.arange(0, array.shape[0], step_0)
+    starts_1 = np.arange(0, array.shape[1], step_1)
+    sums = np.add.reduceat(array, starts_0, axis=0, dtype=np.float64)
+    sums = np.add.reduceat(sums, starts_1, axis=1)
+    counts_0 = np.diff([*starts_0, array.shape[0]])
+    counts_1 = np.diff([*starts_1, array.shape[1]])
+    return sums / np.outer(counts_0, counts_1), step_0, step_1
 
 
 def heat(array: np.ndarray, width: int, height: int = 32) -> list[Line]:
     """A matrix (axis 0 = ne0 runs to the right, axis 1 downwards) in shades; -inf is blank, nan is !."""
-    matrix = np.asarray(array, dtype=np.float64)
+    matrix = np.asarray(array)
     with np.errstate(all="ignore"):
         picture, step_0, step_1 = scaled(matrix, width - 10, height)
     finite = picture[np.isfinite(picture)]

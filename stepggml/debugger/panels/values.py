@@ -17,6 +17,7 @@ import numpy as np
 from ..style import Line
 
 FULL = 64  # arrays of up to so many elements are shown whole
+PIECE = 1 << 18  # elements summed at a time
 MAX_LINES = 40  # of one array, before the outer dimensions are cut further
 
 
@@ -35,23 +36,27 @@ class Stats:
 
 
 def statistics(array: np.ndarray) -> Stats:
-    """Count and summarise. Sums are made in double."""
-    values = np.asarray(array).ravel()
-    if values.dtype.kind not in "fiu" or values.size == 0:
-        return Stats(values.size, math.nan, math.nan, math.nan, math.nan, 0, 0, 0)
+    """Count and summarise. Sums are made in double, a piece at a time."""
+    values = np.asarray(array).ravel(order="K")
+    n = values.size
+    if values.dtype.kind not in "fiu" or n == 0:
+        return Stats(n, math.nan, math.nan, math.nan, math.nan, 0, 0, 0)
     n_nan = n_inf = 0
-    if values.dtype.kind == "f":
+    if values.dtype.kind == "f" and not math.isfinite(float(values.sum(dtype=np.float64))):
         finite = np.isfinite(values)
-        if not finite.all():
-            n_nan = int(np.isnan(values).sum())
-            n_inf = int(values.size - finite.sum()) - n_nan
-            values = values[finite]
+        n_nan = int(np.isnan(values).sum())
+        n_inf = int(n - finite.sum()) - n_nan
+        values = values[finite]
     if values.size == 0:
-        return Stats(np.asarray(array).size, math.nan, math.nan, math.nan, math.nan, n_nan, n_inf, 0)
+        return Stats(n, math.nan, math.nan, math.nan, math.nan, n_nan, n_inf, 0)
     mean = float(values.mean(dtype=np.float64))
-    std = float(values.std(dtype=np.float64))
+    squares = 0.0
+    for start in range(0, values.size, PIECE):
+        away = values[start : start + PIECE].astype(np.float64) - mean
+        squares += float(np.dot(away, away))
     n_zero = int(values.size - np.count_nonzero(values))
-    return Stats(np.asarray(array).size, float(values.min()), float(values.max()), mean, std, n_nan, n_inf, n_zero)
+    std = math.sqrt(squares / values.size)
+    return Stats(n, float(values.min()), float(values.max()), mean, std, n_nan, n_inf, n_zero)
 
 
 def stats_line(stats: Stats) -> Line:
