@@ -1,3 +1,32 @@
-"""stepggml: an educational step-through debugger for ggml-style inference."""
+"""stepggml: an educational step-through debugger for ggml-style inference.
+
+`stepggml.Session` is the debugger as a library; it is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .debugger.errors import DebuggerError
+    from .debugger.library import Session
 
 __version__ = "0.1.0"
+__all__ = ["DebuggerError", "Session", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Session and DebuggerError, on first use."""
+    if name == "Session":
+        from .debugger.library import Session
+
+        return Session
+    if name == "DebuggerError":
+        from .debugger.errors import DebuggerError
+
+        return DebuggerError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
