@@ -249,3 +249,22 @@ def test_the_rc_file_of_the_user_and_no_other(tmp_path: Path) -> None:
     assert "from home" in done.stdout and "working directory" not in done.stdout
     assert re.search(r"page +33", done.stdout)
     assert ".stepggmlrc:3: no command 'nonsense'" in done.stdout
+
+
+def test_what_if_shows_both_and_leaves_nothing_behind(talk: Conversation) -> None:
+    talk.good("start", "si 30")
+    where = talk.session.when()
+    softmax = talk.session.value("KQ_soft_max").array.copy()
+    text = talk.good("what-if KQ_soft_max[:,:,3] = 0")
+    assert "before" in text and "after" in text and "' that'" in text
+    assert talk.session.when() == where or talk.session.when().node == where.node
+    assert (talk.session.value("KQ_soft_max").array == softmax).all()
+    first = talk.good("token", "p logits[:,5]").rsplit("\n", 3)
+    changed = talk.good("goto 27", "ablate KQ_soft_max[:,:,3]", "token", "p logits[:,5]").rsplit("\n", 3)
+    assert first[-2] != changed[-2]
+    talk.good("goto 20")
+    assert talk.good("token", "p logits[:,5]").rsplit("\n", 3)[-2] == first[-2]
+    # a change of a weight is taken back, too
+    wpe = talk.session.value("model/wpe").array.copy()
+    talk.good("what-if model/wpe[:,0] = 0")
+    assert (talk.session.value("model/wpe").array == wpe).all()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TextIO
 
-from ..ggml import ggml_log_set
+from ..ggml import ggml_log_level, ggml_log_set
 from ..programs import RunOptions, open_program
 from .console import Console
 from .programs import Program, model_program
@@ -63,7 +63,7 @@ class ProgramOutput:
 
     def log(self, level: int, text: str, user_data: object) -> None:
         """ggml's log callback."""
-        if self.console is not None:
+        if self.console is not None and level > ggml_log_level.GGML_LOG_LEVEL_DEBUG:
             self.console.program_output(text, "dim")
 
     def put_token(self, id: int, piece: bytes) -> bool:

@@ -202,6 +202,9 @@ def toolbar_text(console: Console) -> StyleAndTextTuples:
         fields.append(("n_past", str(session.n_past)))
         fields.append(("memory", short_size(snapshot.memory_used)))
         fields.append(("history", short_size(snapshot.record_used)))
+    # the last fields give way on a narrow screen
+    while len(fields) > 3 and sum(len(key) + len(value) + 4 for key, value in fields) > console.width:
+        fields.pop()
     parts: StyleAndTextTuples = []
     for i, (key, value) in enumerate(fields):
         if i:

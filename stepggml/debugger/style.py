@@ -210,6 +210,11 @@ def table(
     return lines
 
 
+def bytes_text(size: int) -> str:
+    """A size in bytes with thousands separators: 36,864 B."""
+    return f"{size:,} B"
+
+
 def short_size(size: int) -> str:
     """A size in a few characters: 512 B, 36 K, 7.3 M."""
     for unit, power in (("G", 30), ("M", 20), ("K", 10)):

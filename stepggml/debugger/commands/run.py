@@ -252,8 +252,9 @@ def read_target(console: Console, text: str) -> int | float | tuple[int, int]:
     match = re.fullmatch(r"(\d{1,9})\s*:\s*(\d{1,9})", text)
     if match:
         return int(match.group(1)), int(match.group(2))
-    if re.fullmatch(r"#?\d{1,9}", text):
-        return int(text.lstrip("#"))
+    match = re.fullmatch(r"(?:#|node_)?(\d{1,9})", text)
+    if match:
+        return int(match.group(1))
     info = console.session.info(console.evaluate_tensor(text))
     if info.index is None or info.op == "NONE":
         raise DebuggerError(f"{text} is no node of this graph")

@@ -5,32 +5,66 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ..arguments import Rest
+from ..arguments import Rest, Tensor
 from ..command import command
 from ..errors import DebuggerError
-from ..panels import explanation as explanation_panel
-from ..style import Line
+from ..listing import Report
+from ..panels import why as why_panel
+from ..panels import why_alloc as alloc_panel
+from ..panels import why_order as order_panel
+from ..why.alloc import why_alloc
 from ..why.explain import explain
+from ..why.order import why_order
 
 if TYPE_CHECKING:
     from ..console import Console
 
+USAGE = "for instance: why KQ[1,2,0], why alloc node_7, why order node_24, why backend node_24"
+
 
 @command("why", group="why", needs="run")
-def why(console: Console, element: Rest = "") -> list[Line]:
-    """Derive one element by hand: the operands really used, their addresses, products and partial sums, checked against
-    the value that the kernel wrote.
+def why(console: Console, element: Rest = "") -> Report:
+    """Derive one element: the operands really used with their addresses, partial sums, and how near the kernel's value
+    is.
 
-    For quantized weights, `why T[i,j] block N` spells out that block. `why alloc T`, `why order N` and `why backend N`
-    answer for places, order and backends.
+    Operands that have been overwritten since are taken from history. For quantized weights, `why T[i,j] block N` spells
+    out block N. `why alloc T`, `why order T` and `why backend T` answer for places, order and backends.
 
     Example: why KQ[1,2,0]
     Example: why KQ_soft_max[0,1,3]
     Example: why node_2[5,1]
     """
     if not element:
-        raise DebuggerError("why what? For instance: why KQ[1,2,0], why alloc node_7, why order 24, why backend 24")
+        raise DebuggerError(f"why what? {USAGE}")
     match = re.fullmatch(r"(.*?)\s+block\s+(\d{1,6})", element)
     text, block = (match.group(1), int(match.group(2))) if match else (element, 0)
     tensor, index = console.evaluate_element(text)
-    return explanation_panel.render(explain(console.session, tensor, index, block), console.width)
+    explanation = explain(console.session, tensor, index, block)
+    return Report(why_panel.render(explanation, console.width), explanation)
+
+
+@command("why alloc", group="why", needs="run")
+def why_alloc_command(console: Console, tensor: Tensor) -> Report:
+    """Say why a tensor lies where it lies: over which operand, or in which free block and why over no operand.
+
+    The allocator itself is run once more over the graph that was planned, and watched: these are its own decisions.
+
+    Example: why alloc node_7
+    Example: why alloc node_3
+    """
+    reason = why_alloc(console.session, tensor)
+    return Report(alloc_panel.render(reason, console.width), reason)
+
+
+@command("why order", group="why", needs="graph")
+def why_order_command(console: Console, tensor: Tensor) -> Report:
+    """Say why a node is where it is in the order: which expand call reached it, through whose operands, and what it had
+    to follow.
+
+    The program's expand calls were recorded; they are made again on copies, and the walk is watched.
+
+    Example: why order KQ
+    Example: why order node_10
+    """
+    reason = why_order(console.session, tensor)
+    return Report(order_panel.render(reason, console.width), reason)
