@@ -31,8 +31,8 @@ def render(reason: OrderReason, width: int) -> list[Line]:
     lines += operand_lines(reason, width)
     for operand, writer, index in reason.hidden:
         text = (
-            f"{operand} shows bytes that {writer} (node {index}) writes, and no src leads there: only that it was expanded "
-            "earlier makes it come first"
+            f"{operand} shows bytes that {writer} (node {index}) writes, and no src leads there: only that it was "
+            "expanded earlier makes it come first"
         )
         lines += wrapped(text, width, "warn")
     if reason.just_before:

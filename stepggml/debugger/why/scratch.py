@@ -35,9 +35,10 @@ class StructCopies:
             if len(missing) == 0:
                 break
             wanted = np.concatenate([wanted, missing])
-            records = np.concatenate([records, gather(missing)])
+            # as bytes: joining records would drop the gaps between their fields
+            records = np.frombuffer(records.tobytes() + gather(missing).tobytes(), dtype=TENSOR_DTYPE)
         order = np.argsort(wanted)
-        return cls(wanted[order], records[order].copy())
+        return cls(wanted[order], records[order])
 
     def copies(self) -> Scratch:
         """A fresh set of structs, free to be changed."""
