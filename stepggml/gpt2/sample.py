@@ -11,12 +11,16 @@ Leaves out: the variant with a repetition penalty.
 from __future__ import annotations
 
 import math
+import random
 import time
 
 import numpy as np
 
 from .eval import EvalError
 from .vocab import gpt_vocab
+
+# Words of mt19937's state.
+STATE_SIZE = 624
 
 
 class mt19937:
@@ -26,12 +30,25 @@ class mt19937:
         if seed < 0:
             seed = int(time.time())
         self.seed = seed & 0xFFFFFFFF
-        # numpy's legacy seeding is the one of the C++ standard
-        self.state = np.random.RandomState(self.seed)
+        # Python's generator is the same one, only seeded in another way: it gets the state of the C++ standard
+        self.engine = random.Random()
+        self.engine.setstate((3, seeded_state(self.seed), None))
 
     def next(self) -> int:
         """The next number of the raw stream, 0 .. 2**32 - 1."""
-        return int.from_bytes(self.state.bytes(4), "little")
+        return self.engine.getrandbits(32)
+
+
+def seeded_state(seed: int) -> tuple[int, ...]:
+    """The 624 words that the C++ standard makes of a seed, and how many of them are used up: all, so that the first
+    draw stirs them.
+    """
+    words = [seed]
+    for i in range(1, STATE_SIZE):
+        previous = words[i - 1]
+        word = 1812433253 * (previous ^ (previous >> 30)) + i
+        words.append(word & 0xFFFFFFFF)
+    return (*words, STATE_SIZE)
 
 
 def generate_canonical(rng: mt19937) -> float:

@@ -11,6 +11,7 @@ Leaves out: all other samplers (penalties, min-p, typical, mirostat, grammars, .
 from __future__ import annotations
 
 import math
+import random
 import time
 
 import numpy as np
@@ -19,6 +20,7 @@ from .context import llama_context
 from .outputs import llama_get_logits_ith
 
 LLAMA_DEFAULT_SEED = 0xFFFFFFFF
+MT19937_STATE_SIZE = 624
 
 
 class SampleError(RuntimeError):
@@ -131,8 +133,9 @@ class dist_sampler:
         if seed == LLAMA_DEFAULT_SEED:
             seed = int(time.time()) & 0xFFFFFFFF
         self.seed = seed
-        # numpy's legacy seeding is the one of the C++ standard
-        self.rng = np.random.RandomState(seed)
+        # std::mt19937: Python's generator is the same one, only seeded in another way
+        self.rng = random.Random()
+        self.rng.setstate((3, mt19937_state(seed), None))
 
     def apply(self, cur_p: llama_token_data_array) -> None:
         softmax(cur_p)
@@ -156,10 +159,20 @@ class dist_sampler:
 
     def generate_canonical(self) -> float:
         """A double in [0, 1) from two 32-bit draws, the first the lower half. C++: std::generate_canonical."""
-        a = int.from_bytes(self.rng.bytes(4), "little")
-        b = int.from_bytes(self.rng.bytes(4), "little")
+        a = self.rng.getrandbits(32)
+        b = self.rng.getrandbits(32)
         u = (float(a) + float(b) * 4294967296.0) / 18446744073709551616.0
         return min(u, math.nextafter(1.0, 0.0))
+
+
+def mt19937_state(seed: int) -> tuple[int, ...]:
+    """The 624 words that the C++ standard makes of a seed, and how many of them are used up: all."""
+    words = [seed]
+    for i in range(1, MT19937_STATE_SIZE):
+        previous = words[i - 1]
+        word = 1812433253 * (previous ^ (previous >> 30)) + i
+        words.append(word & 0xFFFFFFFF)
+    return (*words, MT19937_STATE_SIZE)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
