@@ -1,0 +1,103 @@
+"""Samplers: which candidates stay, which one is drawn, and what NaNs do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stepggml.llama.sampling import (
+    LLAMA_DEFAULT_SEED,
+    SampleError,
+    llama_sampler_chain_add,
+    llama_sampler_chain_init,
+    llama_sampler_init_dist,
+    llama_sampler_init_greedy,
+    llama_sampler_init_temp,
+    llama_sampler_init_top_k,
+    llama_sampler_init_top_p,
+    llama_token_data_array,
+    sample_logits,
+)
+
+LOGITS = np.array([0.5, 3.0, -1.0, 3.0, 2.0, 0.0], dtype=np.float32)
+
+
+def candidates(*steps: object, logits: np.ndarray = LOGITS) -> llama_token_data_array:
+    cur_p = llama_token_data_array(logits)
+    for step in steps:
+        step.apply(cur_p)
+    return cur_p
+
+
+def chain(*steps: object):
+    smpl = llama_sampler_chain_init()
+    for step in steps:
+        llama_sampler_chain_add(smpl, step)
+    return smpl
+
+
+def test_greedy_takes_the_first_of_equals() -> None:
+    assert sample_logits(chain(llama_sampler_init_greedy()), LOGITS) == 1
+
+
+@pytest.mark.parametrize(
+    ("k", "ids"), [(1, [1]), (2, [1, 3]), (3, [1, 3, 4]), (0, [0, 1, 2, 3, 4, 5]), (99, [0, 1, 2, 3, 4, 5])]
+)
+def test_top_k(k: int, ids: list[int]) -> None:
+    assert candidates(llama_sampler_init_top_k(k)).id.tolist() == ids
+
+
+def test_top_p() -> None:
+    p = np.exp(np.array([3, 3, 2, 0.5, 0, -1]))
+    cumulative = np.cumsum(p / p.sum())
+    for limit in (0.0, 0.3, 0.5, 0.9, 0.99):
+        n = int(np.argmax(cumulative >= limit)) + 1
+        assert candidates(llama_sampler_init_top_p(limit)).id.tolist() == [1, 3, 4, 0, 5, 2][:n]
+    assert candidates(llama_sampler_init_top_p(1.0)).id.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_temperature() -> None:
+    assert np.allclose(candidates(llama_sampler_init_temp(0.5)).logit, LOGITS * 2)
+    assert candidates(llama_sampler_init_temp(0.0)).id.tolist() == [1]
+
+
+def test_draws_follow_the_probabilities() -> None:
+    smpl = chain(llama_sampler_init_top_k(3), llama_sampler_init_dist(7))
+    counts = np.bincount([sample_logits(smpl, LOGITS) for _ in range(4000)], minlength=6) / 4000
+    p = np.exp([3.0, 3.0, 2.0])
+    assert np.allclose(counts[[1, 3, 4]], p / p.sum(), atol=0.03)
+    assert counts.sum() == pytest.approx(1)
+
+
+def test_a_seed_repeats() -> None:
+    runs = []
+    for _ in range(2):
+        smpl = chain(llama_sampler_init_temp(2.0), llama_sampler_init_dist(123))
+        runs.append([sample_logits(smpl, LOGITS) for _ in range(20)])
+    assert runs[0] == runs[1]
+    assert llama_sampler_init_dist(LLAMA_DEFAULT_SEED).seed != LLAMA_DEFAULT_SEED
+
+
+def test_the_draw_is_that_of_the_c_library() -> None:
+    """mt19937 seeded with 42 begins 1608637542, 3421126067: u = (a + b * 2**32) / 2**64."""
+    u = (1608637542 + 3421126067 * 2**32) / 2**64
+    smpl = llama_sampler_init_dist(42)
+    assert smpl.generate_canonical() == u
+    cur_p = candidates(llama_sampler_init_dist(42), logits=np.zeros(10, dtype=np.float32))
+    assert cur_p.selected == int(u * 10)
+
+
+def test_one_candidate_needs_no_draw() -> None:
+    dist = llama_sampler_init_dist(42)
+    assert sample_logits(chain(llama_sampler_init_top_k(1), dist), LOGITS) == 1
+    assert dist.generate_canonical() == (1608637542 + 3421126067 * 2**32) / 2**64
+
+
+def test_nans_never_win() -> None:
+    logits = LOGITS.copy()
+    logits[1] = np.nan
+    assert sample_logits(chain(llama_sampler_init_greedy()), logits) == 3
+    smpl = chain(llama_sampler_init_dist(1))
+    assert 1 not in {sample_logits(smpl, logits) for _ in range(200)}
+    with pytest.raises(SampleError, match="no token can be drawn"):
+        sample_logits(smpl, np.full(4, np.nan, dtype=np.float32))
