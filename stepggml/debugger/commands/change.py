@@ -9,15 +9,13 @@ import numpy as np
 
 from ...ggml import GGML_TYPE_BF16, ggml_is_quantized, ggml_tensor, ggml_type_name
 from ...ggml.array import DTYPES
-from ...programs import open_program
 from ..arguments import Expression
 from ..command import command
 from ..errors import DebuggerError
 from ..memory import address_of_element
 from ..names import check_needs
 from ..panels.node import label
-from ..session import Session
-from ..style import Line, rule, table
+from ..style import Line
 from ..tensor_view import TensorView
 from .who import readers_of
 
@@ -46,90 +44,6 @@ def ablate(console: Console, part: Expression) -> list[Line]:
     Example: ablate KQ_soft_max[:,:,3]
     """
     return set_elements(console, f"{part} = 0")
-
-
-@command("what-if", group="change", needs="graph", repeats=False)
-def what_if(console: Console, assignment: Expression) -> list[Line]:
-    """Show what a change would do to the end of this evaluation, side by side, and take it back.
-
-    Goes to where T was just computed, writes T[...] = EXPR, runs on to the last node, compares it with what it was, and
-    returns to this place with everything as before.
-
-    Example: what-if KQ_soft_max[:,:,3] = 0
-    """
-    session = console.session
-    place = session.when()
-    if place is None:
-        raise DebuggerError("no evaluation has begun yet: `goto 0` goes to its first node")
-    target, source = split_assignment(assignment)
-    tensor, _index = read_target(console, target)
-    info = session.info(tensor)
-    node = info.index if info.index is not None and info.op != "NONE" else -1
-    last = session.n_nodes - 1
-    session.goto((place.eval, last))
-    before = result_of(session)
-    # from before the node on, so that the way back takes the change with it
-    session.goto((place.eval, node))
-    try:
-        lines = set_elements(console, f"{target} = {source}")
-        session.goto((place.eval, last))
-        after = result_of(session)
-    finally:
-        session.goto((place.eval, node))
-        while session.unwrite():
-            pass
-        session.goto((place.eval, place.node))
-    name = session.info(last).name
-    moment = f"right after node {node}" if node >= 0 else "from the begin of the evaluation on"
-    title = rule("what if", console.width, f"{info.name or label(info)} {moment}")
-    return [title, Line("  ", lines[0]), *side_by_side(console, name, before, after)]
-
-
-def result_of(session: Session) -> np.ndarray:
-    """The last row of the last node: the logits of the newest token."""
-    array = session.value(session.node_index).array
-    if array is None:
-        raise DebuggerError("the last node has no values")
-    return np.array(array[-1, -1, -1], dtype=np.float64)
-
-
-def side_by_side(console: Console, name: str, before: np.ndarray, after: np.ndarray) -> list[Line]:
-    """The largest elements of a row before and after, each with its rank."""
-    chosen = list(dict.fromkeys([*np.argsort(-before)[:6].tolist(), *np.argsort(-after)[:6].tolist()]))
-    pieces = token_texts(console, chosen)
-    rank_before, rank_after = (np.argsort(np.argsort(-values)) for values in (before, after))
-    rows = []
-    for i in chosen:
-        rows.append(
-            (
-                f"{i}",
-                pieces.get(i, ""),
-                f"{before[i]:.4f}",
-                f"#{rank_before[i] + 1}",
-                f"{after[i]:.4f}",
-                f"#{rank_after[i] + 1}",
-                f"{after[i] - before[i]:+.4f}",
-            )
-        )
-    headers = (name, "", "before", "rank", "after", "rank", "change")
-    lines = table(headers, rows, console.width, align="rlrrrrr")
-    change = np.abs(after - before)
-    largest = int(np.argmax(change))
-    text = f"largest change {after[largest] - before[largest]:+.4f} at {largest}; mean of all {change.mean():.4f}"
-    return [*lines, Line("  ", ("dim", text))]
-
-
-def token_texts(console: Console, ids: list[int]) -> dict[int, str]:
-    """What tokens of these ids look like; nothing when the row is not over a vocabulary."""
-    path = console.session.program.model_path
-    if not path:
-        return {}
-    try:
-        with console.muted():
-            pieces = open_program(path).pieces(ids)
-    except (RuntimeError, OSError):
-        return {}
-    return {id: repr(piece.decode("utf-8", "replace")) for id, piece in zip(ids, pieces, strict=True)}
 
 
 def split_assignment(text: str) -> tuple[str, str]:
