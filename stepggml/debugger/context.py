@@ -6,6 +6,7 @@ Gathers plain data from the session and hands them to the panels.
 from __future__ import annotations
 
 import linecache
+import textwrap
 from typing import TYPE_CHECKING
 
 from .errors import DebuggerError
@@ -27,7 +28,7 @@ MAX_PREVIEW = 1 << 24  # elements that a card summarises
 
 def stop_lines(console: Console, stop: Stop) -> list[Line]:
     """Everything shown at a stop."""
-    lines = reason_lines(stop)
+    lines = reason_lines(stop, console.width)
     if stop.kind == "exit":
         return lines
     snapshot = console.session.snapshot(nodes=False)
@@ -59,17 +60,22 @@ def lines_around(console: Console, n_others: int) -> int:
     return max(2, min(console.settings.ctx_lines, (height - n_others - 5) // 2))
 
 
-def reason_lines(stop: Stop) -> list[Line]:
+def reason_lines(stop: Stop, width: int) -> list[Line]:
     """Why the run has stopped, where the view does not show it, and the engine's warnings."""
     lines = []
     if stop.kind == "error":
-        lines.append(Line(("error", stop.text or error_text(stop.exception))))
+        lines += message_lines("error", stop.text or error_text(stop.exception), width)
     elif stop.text and stop.reason not in QUIET_REASONS:
         style = "good" if stop.reason == "exited" and not stop.status else "changed"
-        lines.append(Line((style, stop.text)))
+        lines += message_lines(style, stop.text, width)
     for note in stop.notes:
-        lines.append(Line(("warn", f"warning: {note}")))
+        lines += message_lines("warn", f"warning: {note}", width)
     return lines
+
+
+def message_lines(style: str, text: str, width: int) -> list[Line]:
+    """A message, in as many lines as it needs."""
+    return [Line((style, row)) for row in textwrap.wrap(text, width, subsequent_indent="  ")]
 
 
 def error_text(exception: BaseException | None) -> str:
