@@ -11,8 +11,10 @@ from ..errors import DebuggerError
 from ..listing import Report
 from ..panels import why as why_panel
 from ..panels import why_alloc as alloc_panel
+from ..panels import why_backend as backend_panel
 from ..panels import why_order as order_panel
 from ..why.alloc import why_alloc
+from ..why.backend import why_backend
 from ..why.explain import explain
 from ..why.order import why_order
 
@@ -68,3 +70,14 @@ def why_order_command(console: Console, tensor: Tensor) -> Report:
     """
     reason = why_order(console.session, tensor)
     return Report(order_panel.render(reason, console.width), reason)
+
+
+@command("why backend", group="why", needs="graph")
+def why_backend_command(console: Console, tensor: Tensor) -> Report:
+    """Say why a node runs on its backend: the scheduler's reason, what every device says to the op and to the memory of
+    its operands, and which kernel runs.
+
+    Example: why backend KQ
+    """
+    reason = why_backend(console.session, tensor)
+    return Report(backend_panel.render(reason, console.width), reason)
