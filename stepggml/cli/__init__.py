@@ -38,21 +38,20 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(EXIT_USAGE)
 
 
-def commands() -> dict[str, ModuleType]:
-    """The command files by name."""
-    found = {}
-    for module_info in pkgutil.iter_modules(__path__):
-        if not module_info.name.startswith("_"):
-            found[module_info.name] = importlib.import_module(f"{__name__}.{module_info.name}")
-    return found
+def commands(wanted: str = "") -> dict[str, ModuleType]:
+    """The command files by name; only the one that is wanted, if there is such a file."""
+    names = [info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_")]
+    if wanted in names:
+        names = [wanted]
+    return {name: importlib.import_module(f"{__name__}.{name}") for name in names}
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser with all its sub-commands."""
+def build_parser(wanted: str = "") -> argparse.ArgumentParser:
+    """The parser with all its sub-commands, or with one."""
     parser = Parser(prog="stepggml", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"stepggml {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", dest="command", title="commands")
-    for name, module in commands().items():
+    for name, module in commands(wanted).items():
         sub = subparsers.add_parser(
             name,
             help=module.HELP,
@@ -68,9 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = build_parser()
-    args = parser.parse_args(arguments or [DEFAULT_COMMAND])
+    arguments = list(sys.argv[1:] if argv is None else argv) or [DEFAULT_COMMAND]
+    parser = build_parser(arguments[0])
+    args = parser.parse_args(arguments)
     if args.command is None:
         parser.error("no command given")
     status = guarded(args.execute, args)
