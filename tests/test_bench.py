@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from golden import DATA
@@ -16,6 +17,7 @@ from stepggml.cli.bench import Case, Progress, Runner, add_arguments, all_cases,
 from stepggml.ggml import ggml_log_set
 from stepggml.programs import RunOptions, open_program
 
+PEERS = Path(__file__).resolve().parent.parent / "benches" / "peers.py"
 TINY = str(DATA / "tiny-f16.bin")
 TINY_Q8 = str(DATA / "tiny-q8_0.bin")
 QUICK = ["--pp", "4", "--tg", "3", "-r", "2", "-t", "1"]
@@ -158,3 +160,59 @@ def test_the_machine() -> None:
     assert set(machines) == {1, 2}
     assert all(m.read_gb_per_s > 0.1 and m.fma_gflops > 0.1 for m in machines.values())
     assert _machine.largest_cache() >= 1 << 16
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# benches/peers.py
+
+FAKE_LLAMA_BENCH = """#!/bin/sh
+echo '[{"n_prompt": 8, "n_gen": 0, "avg_ts": 100.0}, {"n_prompt": 0, "n_gen": 4, "avg_ts": 10.0}]'
+"""
+FAKE_GPT_2_BACKEND = """#!/bin/sh
+echo 'main:     load time =     1.50 ms'
+echo 'main:  predict time =    12.00 ms / 2.00 ms per token'
+"""
+
+
+def test_peers(tmp_path: Path) -> None:
+    for name, text in (("llama-bench", FAKE_LLAMA_BENCH), ("gpt-2-backend", FAKE_GPT_2_BACKEND)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    peers = ["--llama-bench", str(tmp_path / "llama-bench"), "--gpt-2-backend", str(tmp_path / "gpt-2-backend")]
+    gguf = str(DATA / "gguf" / "llama-Q4_0.gguf")
+    command = [
+        sys.executable,
+        str(PEERS),
+        TINY,
+        gguf,
+        *peers,
+        "--pp",
+        "8",
+        "--tg",
+        "4",
+        "-t",
+        "1",
+        "-r",
+        "1",
+        "-o",
+        "json",
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    rows = {(row["model"], row["peer"], row["figure"]): row for row in json.loads(run.stdout)}
+    assert rows["tiny-f16.bin", "gpt-2-backend", "tg 4 t/s"]["theirs"] == 500
+    assert rows["tiny-f16.bin", "gpt-2-backend", "load ms"]["theirs"] == 1.5
+    assert rows["llama-Q4_0.gguf", "llama-bench", "pp 8 t/s"]["theirs"] == 100
+    row = rows["llama-Q4_0.gguf", "llama-bench", "tg 4 t/s"]
+    assert row["ratio"] == pytest.approx(row["ours"] / 10)
+    assert ("tiny-f16.bin", "gpt-2-backend", "memory MB") in rows
+
+
+def test_a_peer_that_fails_is_named(tmp_path: Path) -> None:
+    peer = tmp_path / "gpt-2-backend"
+    peer.write_text("#!/bin/sh\necho no such model >&2\nexit 3\n")
+    peer.chmod(0o755)
+    command = [sys.executable, str(PEERS), TINY, "--gpt-2-backend", str(peer), "--pp", "0", "--tg", "2", "-r", "1"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].endswith("ended with status 3: no such model")

@@ -79,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-b", "--batch-size", metavar="N", type=integer(1), default=512, help="tokens per evaluation (default: 512)"
     )
     parser.add_argument("--backend", metavar="NAME,...", default="", help="devices, see `stepggml backends`")
+    parser.add_argument("--no-limits", action="store_true", help="do not measure what the machine can do")
     parser.add_argument("-o", "--output", choices=("md", "json"), default="md", help="format (default: md)")
     add_verbose_option(parser)
 
@@ -97,7 +98,9 @@ class Case:
 
 @dataclass
 class Result:
-    """Speeds in tokens per second; spread is half the distance between the quartiles. Shares are fractions."""
+    """Speeds in tokens per second; spread is half the distance between the quartiles. Shares are fractions; with
+    --no-limits they and the limits are None.
+    """
 
     model: str
     model_bytes: int
@@ -112,11 +115,11 @@ class Result:
     samples: list[float]
     weight_bytes: int
     weights_gb_per_s: float
-    share_of_read: float
+    share_of_read: float | None
     gflops: float
-    share_of_fma: float
-    read_gb_per_s: float
-    fma_gflops: float
+    share_of_fma: float | None
+    read_gb_per_s: float | None
+    fma_gflops: float | None
     load_ms: float
 
 
@@ -215,8 +218,10 @@ def results(args: argparse.Namespace, progress: Progress) -> Iterator[Result]:
     from ..programs import open_program
     from ._machine import measure_machine
 
-    progress.show("measuring the machine")
-    machines = measure_machine(args.threads)
+    machines = {}
+    if not args.no_limits:
+        progress.show("measuring the machine")
+        machines = measure_machine(args.threads)
     for path, backend, n_threads in itertools.product(args.model, args.backend, args.threads):
         progress.show(f"{path}: loading")
         evaluator = open_program(path).start(run_options(args, path, backend, n_threads), quick=True)
@@ -225,7 +230,7 @@ def results(args: argparse.Namespace, progress: Progress) -> Iterator[Result]:
             for case in all_cases(args):
                 samples = measure(runner, case, args.repetitions, partial(show_step, progress, path, case))
                 progress.show("")
-                yield result_of(path, runner, case, samples, machines[n_threads])
+                yield result_of(path, runner, case, samples, machines.get(n_threads))
         finally:
             evaluator.close()
 
@@ -246,7 +251,7 @@ def show_step(progress: Progress, path: str, case: Case, step: str) -> None:
     progress.show(f"{path}: {case}: {step}")
 
 
-def result_of(path: str, runner: Runner, case: Case, samples: list[float], machine: Machine) -> Result:
+def result_of(path: str, runner: Runner, case: Case, samples: list[float], machine: Machine | None) -> Result:
     """Put speeds and limits together."""
     from .. import _kernels
 
@@ -269,11 +274,11 @@ def result_of(path: str, runner: Runner, case: Case, samples: list[float], machi
         samples=samples,
         weight_bytes=weight_bytes,
         weights_gb_per_s=weights_gb_per_s,
-        share_of_read=weights_gb_per_s / machine.read_gb_per_s,
+        share_of_read=weights_gb_per_s / machine.read_gb_per_s if machine else None,
         gflops=gflops,
-        share_of_fma=gflops / machine.fma_gflops,
-        read_gb_per_s=machine.read_gb_per_s,
-        fma_gflops=machine.fma_gflops,
+        share_of_fma=gflops / machine.fma_gflops if machine else None,
+        read_gb_per_s=machine.read_gb_per_s if machine else None,
+        fma_gflops=machine.fma_gflops if machine else None,
         load_ms=evaluator.t_load_us / 1000,
     )
 
@@ -296,9 +301,14 @@ def row_of(result: Result) -> list[str]:
         str(result.threads),
         str(case),
         f"{result.tokens_per_s:.2f} ± {result.spread:.2f}",
-        f"{result.weights_gb_per_s:.1f} ({result.share_of_read:.0%})",
-        f"{result.gflops:.1f} ({result.share_of_fma:.0%})",
+        with_share(result.weights_gb_per_s, result.share_of_read),
+        with_share(result.gflops, result.share_of_fma),
     ]
+
+
+def with_share(value: float, share: float | None) -> str:
+    """A rate, and what part of the machine's it is, if that is known."""
+    return f"{value:.1f}" if share is None else f"{value:.1f} ({share:.0%})"
 
 
 class Table:
@@ -364,7 +374,7 @@ def execute(args: argparse.Namespace) -> int:
         progress.show("")
     if args.output == "json":
         print(json.dumps([as_record(result) for result in found], indent=1))
-    else:
+    elif not args.no_limits:
         print("\n" + limits_text(found))
     return 0
 
