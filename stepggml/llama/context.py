@@ -389,12 +389,10 @@ def reserve_worst_case(ctx: llama_context) -> None:
     n_ubatch = ctx.cparams.n_ubatch
     n_tokens = min(ctx.cparams.n_ctx, n_ubatch)
 
-    # a prompt's graph first, so that the buffers are allocated once
-    n_nodes_pp, n_splits_pp = reserve_graph(ctx, n_tokens)
     # a graph of one token, for its numbers
     n_nodes_tg, n_splits_tg = reserve_graph(ctx, 1)
-    # the prompt's again: the plan that is kept must be the larger one
-    reserve_graph(ctx, n_tokens)
+    # a prompt's graph last: the plan that is kept must be the larger one
+    n_nodes_pp, n_splits_pp = reserve_graph(ctx, n_tokens)
 
     for backend in ctx.backends:
         size = ggml_backend_sched_get_buffer_size(ctx.sched, backend)
