@@ -32,7 +32,7 @@ def quiet_program(path: Path | str = DATA / "tiny-f16.bin", **options: object) -
         open_program(str(path)).generate(options, lambda id, piece: not tokens.append(id), Generation())
         return 0
 
-    program = Program("tiny", main, "gpt2_model_load", str(path), options=options)
+    program = Program("tiny", main, "gpt2_model_load", str(path), folder="gpt2", options=options)
     program.tokens = tokens
     return program
 

@@ -12,7 +12,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fcntl import ioctl
 from pathlib import Path
 
@@ -38,6 +38,13 @@ def talk() -> Iterator[Conversation]:
     ggml_log_set(None)
 
 
+def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Return when it holds: a person waits for what the screen shows, however busy the machine is."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def keys(talk: Conversation, *typed: str, history: InMemoryHistory | None = None) -> str:
     """Type at the prompt until the user leaves; what was shown."""
     start = talk.out.tell()
@@ -45,10 +52,15 @@ def keys(talk: Conversation, *typed: str, history: InMemoryHistory | None = None
         repl = Repl(talk.console, input=pipe, output=DummyOutput(), history=history or InMemoryHistory())
 
         def type_them() -> None:
+            typing = repl.prompt_session.default_buffer
             for text in (*typed, CTRL_C + CTRL_D):
+                before = typing.text
                 pipe.send_text(text)
-                # completion runs beside the keyboard: a person waits for what Tab brings
-                time.sleep(0.3 if text == TAB else 0.01)
+                time.sleep(0.01)
+                if text == TAB:
+                    wait_for(lambda before=before: typing.text != before)
+                elif text not in (ENTER, CTRL_C + CTRL_D):
+                    wait_for(lambda text=text: typing.text.endswith(text))
 
         typist = threading.Thread(target=type_them)
         typist.start()

@@ -22,7 +22,7 @@ class Program:
     name: for the prompt and the title. main: runs it from start to end and returns an exit status; it is called once
     per start, in the session's worker thread. entry: the function at whose first line `start` stops; empty: the very
     first line that can be stepped. model_path: the model file, or empty. files: further source files that may be
-    stepped into (a script's own).
+    stepped into (a script's own). folder: where its stepped sources are, for file names that several folders have.
     """
 
     name: str
@@ -30,11 +30,15 @@ class Program:
     entry: str = ""
     model_path: str = ""
     files: tuple[str, ...] = ()
+    folder: str = ""
     options: RunOptions | None = field(default=None, repr=False)
 
 
-# Where a learner wants to begin, by the name of the program's class.
-ENTRIES = {"Gpt2Program": "gpt2_model_load", "LlamaProgram": "llama_model_load_from_file"}
+# By the name of the program's class: the folder of its stepped sources, and where a learner wants to begin.
+PLACES = {
+    "Gpt2Program": ("gpt2", "gpt2_model_load"),
+    "LlamaProgram": ("llama", "llama_model_load_from_file"),
+}
 
 
 def print_token(id: int, piece: bytes) -> bool:
@@ -55,7 +59,8 @@ def model_program(options: RunOptions) -> Program:
         return 0
 
     name = os.path.basename(options.model)
-    return Program(name, main, ENTRIES.get(type(program).__name__, ""), options.model, options=options)
+    folder, entry = PLACES.get(type(program).__name__, ("", ""))
+    return Program(name, main, entry, options.model, folder=folder, options=options)
 
 
 def gpt2_program(model: str, **options: object) -> Program:

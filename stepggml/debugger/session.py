@@ -15,7 +15,7 @@ from .breakpoints import BreakpointTable
 from .engine import Engine
 from .errors import DebuggerError
 from .look import Looker
-from .memory import Region, read_bytes
+from .memory import Region, make_writable, read_bytes
 from .nodestops import CountGoal, Goal, PlaceGoal, UntilGoal, last_node, layer_starts, real_nodes
 from .programs import Program
 from .snapshot import Mark, Snapshot, snapshot
@@ -55,7 +55,7 @@ class Session:
 
     def __init__(self, program: Program, record_limit: int = 512 * MIB) -> None:
         self.program = program
-        self.sources = Sources(program.files)
+        self.sources = Sources(program.files, program.folder)
         self.breakpoints = BreakpointTable(self.sources, self._span_of)
         self.stop: Stop | None = None
         self.mark: Mark | None = None
@@ -216,8 +216,12 @@ class Session:
             raise DebuggerError("only the program itself can be stepped into a node: go forward to the present first")
         if not engine.cursor.in_compute:
             raise DebuggerError("there is no node to step into here: run to a node first")
-        engine.cursor.reference = engine.run_reference
-        return self._resume(LineGoal("step"), CountGoal(1, real_nodes))
+        engine.cursor.check_between_nodes()
+        ev = engine.cursor.evals[-1]
+        if ev.noop[engine.cursor.k + 1 :].all():
+            raise DebuggerError("this evaluation has no node left that computes something")
+        engine.resume(LineGoal("step"), CountGoal(1, real_nodes), by_reference=True)
+        return self._stopped()
 
     def step_layer(self, n: int = 1) -> Stop:
         """Run to the first node of the next layer (computed), n times."""
@@ -420,8 +424,11 @@ class Session:
         Raises DebuggerError outside any buffer.
         """
         self._alive()
-        if self.engine.world.buffer_at(address, max(len(data), 1)) is None:
+        if not data:
+            return
+        if self.engine.world.buffer_at(address, len(data)) is None:
             raise DebuggerError(f"{len(data)} bytes at {address:#x} are in no buffer")
+        make_writable(address, len(data))
         self.engine.cursor.patch(address, bytes(data), what)
         self._look.forget()
 

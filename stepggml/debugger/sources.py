@@ -6,7 +6,6 @@ import ast
 import difflib
 import os
 import re
-import sys
 from functools import lru_cache
 from types import CodeType
 
@@ -27,8 +26,9 @@ _MACRO = re.compile(r"GGML_[A-Z0-9_]+$")
 class Sources:
     """The files that may be stepped into: those of the folders above, and the program's own."""
 
-    def __init__(self, files: tuple[str, ...] = ()) -> None:
+    def __init__(self, files: tuple[str, ...] = (), folder: str = "") -> None:
         self.own = frozenset(os.path.abspath(file) for file in files)
+        self.folder = os.path.join(PACKAGE, folder) + os.sep if folder else ""
         self._floors: dict[str, int] = {}
 
     def floor(self, filename: str) -> int:
@@ -75,8 +75,9 @@ class Sources:
         wanted = name if name.endswith(".py") else name + ".py"
         matches = [path for path in self.files() if path == wanted or path.endswith(os.sep + wanted)]
         if len(matches) > 1:
-            loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-            matches = [path for path in matches if path in loaded or path in self.own] or matches
+            # both programs have a main.py: the one that runs is meant
+            own = [path for path in matches if path in self.own or (self.folder and path.startswith(self.folder))]
+            matches = own or matches
         if not matches:
             known = sorted({os.path.basename(path) for path in self.files()})
             raise DebuggerError(f"no source file {name!r}{similar(wanted, known)}")
