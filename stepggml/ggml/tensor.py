@@ -178,11 +178,9 @@ def ggml_new_tensor_impl(
     data = NULL
     if view_src is not None:
         view_end = data_size + view_offs
-        GGML_ASSERT(
-            data_size == 0 or view_end <= ggml_nbytes(view_src),
-            f"a view must end within its source {view_src.name!r} of {ggml_nbytes(view_src)} bytes",
-            got=view_end,
-        )
+        src_size = ggml_nbytes(view_src)
+        fits = data_size == 0 or view_end <= src_size
+        GGML_ASSERT(fits, "a view must end within its source", got=view_end, expected=f"at most {src_size}")
         if view_src.data != NULL:
             data = view_src.data + view_offs
 
@@ -203,15 +201,16 @@ def ggml_new_tensor_impl(
     if obj_alloc_size > 0:
         result.data = address + GGML_TENSOR_SIZE
 
-    for i in range(GGML_MAX_DIMS):
-        result.ne[i] = ne[i] if i < n_dims else 1
+    # what is not given is 1
+    ne = [*ne[:n_dims], 1, 1, 1][:GGML_MAX_DIMS]
+    result.ne[:] = ne
 
     # strides: one element (block), one row, one matrix, ...
     traits = type_traits[type]
-    result.nb[0] = traits.type_size
-    result.nb[1] = result.nb[0] * (result.ne[0] // traits.blck_size)
+    nb = [traits.type_size, traits.type_size * (ne[0] // traits.blck_size)]
     for i in range(2, GGML_MAX_DIMS):
-        result.nb[i] = result.nb[i - 1] * result.ne[i - 1]
+        nb.append(nb[i - 1] * ne[i - 1])
+    result.nb[:] = nb
 
     ctx.n_objects += 1
     return result
@@ -377,16 +376,17 @@ def ggml_element_size(tensor: ggml_tensor) -> int:
 
 def ggml_nbytes(tensor: ggml_tensor) -> int:
     """Bytes from the first to the last element: for a strided view a span, not a sum."""
-    for i in range(GGML_MAX_DIMS):
-        if tensor.ne[i] <= 0:
-            return 0
+    ne = tensor.ne[:]
+    nb = tensor.nb[:]
+    if min(ne) <= 0:
+        return 0
     blck_size = ggml_blck_size(tensor.type)
     if blck_size == 1:
         nbytes = ggml_type_size(tensor.type)
         first = 0
     else:
-        nbytes = tensor.ne[0] * tensor.nb[0] // blck_size
+        nbytes = ne[0] * nb[0] // blck_size
         first = 1
     for i in range(first, GGML_MAX_DIMS):
-        nbytes += (tensor.ne[i] - 1) * tensor.nb[i]
+        nbytes += (ne[i] - 1) * nb[i]
     return nbytes
