@@ -6,15 +6,15 @@ import os
 from typing import TYPE_CHECKING
 
 from ..command import command
-from ..errors import DebuggerError
 from ..stops import Stop
+from ..style import Line
 
 if TYPE_CHECKING:
     from ..console import Console
 
 
 @command("tui", group="look", repeats=False)
-def tui(console: Console) -> Stop | None:
+def tui(console: Console) -> Stop | Line | None:
     """Use the whole screen: source, node, graph, memory and output at once, and keys for stepping.
 
     The bottom line names all keys. Ctrl-D, or `q`, comes back to the prompt; the run stays where it is.
@@ -22,9 +22,9 @@ def tui(console: Console) -> Stop | None:
     Example: tui
     """
     if not console.painter.is_terminal:
-        raise DebuggerError("tui needs a terminal to draw on")
+        return Line(("warn", "tui needs a terminal to draw on"))
     if os.environ.get("TERM", "") in ("", "dumb"):
-        raise DebuggerError("tui needs a terminal that can move the cursor; TERM says that this one cannot")
+        return Line(("warn", "tui needs a terminal that can move the cursor; TERM says that this one cannot"))
     from ..tui import open_tui
 
     if console.session.state == "idle":
