@@ -56,6 +56,7 @@ class Cursor:
         self.goal = Goal()
         self.warn: Callable[[Eval, int, int], None] | None = None
         self.reference: Callable[[Eval, int], None] | None = None
+        self.in_reference = False
         self._inputs: list[tuple[int, bytes]] = []
         self._set_since: list[tuple[int, int]] = []
         self._n_tail_then = 0
@@ -180,9 +181,11 @@ class Cursor:
                 read = ((leafs.start >= buffer.base) & (leafs.start < buffer.base + buffer.size)).any()
                 buffer.guess = "kv" if written else "weights" if read else "other"
 
-    def buffer_freed(self, base: int) -> None:
-        """A buffer goes away: no earlier time can be visited any more."""
-        if self._mutable.pop(base, None) is not None:
+    def buffer_freed(self, base: int, size: int) -> None:
+        """A buffer goes away: no earlier time can be visited any more, and nothing be written there."""
+        self._mutable.pop(base, None)
+        self.tail = [write for write in self.tail if not base <= write.address < base + size]
+        if self.evals:
             self.history.forget((self.e, self.k))
             self.history.checkpoints = []
 
@@ -245,11 +248,14 @@ class Cursor:
         reference, self.reference = self.reference, None
         try:
             if reference is not None:
+                self.in_reference = True
                 reference(ev, i)
             self._run(ev, i, i)
         except BaseException:
             self.history.unsave(ev, i)
             raise
+        finally:
+            self.in_reference = False
 
     def _run(self, ev: Eval, first: int, last: int) -> None:
         """The real backend computes a view of the graph: nodes first..last."""
@@ -293,6 +299,7 @@ class Cursor:
 
         may_stop: Ctrl-C may end a long replay on the way; then `place` is somewhere before the one asked for.
         """
+        self.check_between_nodes()
         if not (0, -1) <= place <= self.front:
             raise DebuggerError("history does not reach there")
         if place < self.place:
@@ -302,6 +309,11 @@ class Cursor:
         self._redo_to(place, may_stop)
         self.structs.load(self.e)
         self._see_front()
+
+    def check_between_nodes(self) -> None:
+        """Raises DebuggerError inside a node, where time cannot move."""
+        if self.in_reference:
+            raise DebuggerError("this is inside a node: finish it first")
 
     def settle(self) -> None:
         """After nodes have been computed in the past: is this the front?"""
@@ -421,6 +433,7 @@ class Cursor:
 
     def patch(self, address: int, new: bytes, what: str) -> None:
         """The user changes bytes. Later nodes see them; going back before this moment takes them back."""
+        self.check_between_nodes()
         write = Write(address, b"", new, what, user=True)
         write.redo()
         if not self.evals:
@@ -433,6 +446,7 @@ class Cursor:
 
     def unpatch(self) -> Write | None:
         """Take back the last change of the user's, if nothing was computed after it; returns it."""
+        self.check_between_nodes()
         writes = self.tail if self.at_front and not self.in_compute else []
         if not writes and self.evals:
             writes = self.evals[self.e].patches.get(self.k, [])
@@ -459,7 +473,8 @@ class Cursor:
         """What lay at an address at an earlier place, and how that is known. Time does not move."""
         if place >= self.history.floor:
             tail = self.tail if self.at_front and not self.in_compute else []
-            return bytes_before(self.evals, self.place, place, tail, address, size), "recovered from the undo log"
+            now = (self.e, self.k + 1) if self.in_reference else self.place
+            return bytes_before(self.evals, now, place, tail, address, size), "recovered from the undo log"
         here, at_front, tail = self.place, self.at_front, list(self.tail)
         kept = [(dict(ev.patches), list(ev.before)) for ev in self.evals]
         self.move(place)

@@ -125,8 +125,14 @@ class Engine:
             self._parked.wait()
         return self.raw
 
-    def resume(self, line_goal: LineGoal | None = None, node_goal: Goal | None = None) -> Raw:
-        """Let the program go on, until it stops; returns why. Time must be at the front."""
+    def resume(
+        self, line_goal: LineGoal | None = None, node_goal: Goal | None = None, by_reference: bool = False
+    ) -> Raw:
+        """Let the program go on, until it stops; returns why. Time must be at the front.
+
+        by_reference: the next node that computes something is stepped through in its reference.
+        """
+        self.cursor.reference = self.run_reference if by_reference else None
         self.cursor.goal = node_goal or Goal()
         self.tracer.set_goal(line_goal or LineGoal(), self.frame)
         self.frame = None
@@ -208,6 +214,7 @@ class Engine:
 
     def _park(self, raw: Raw, frame: FrameType | None) -> None:
         """Stand still until told to go on."""
+        self.cursor.reference = None
         self.raw = raw
         self.frame = frame
         self._parked.set()

@@ -131,7 +131,7 @@ class Hooks:
         if known:
             self._teardown(frame)
             self.world.free_buffer(buffer)
-            self.cursor.buffer_freed(known[0].base)
+            self.cursor.buffer_freed(known[0].base, known[0].size)
 
     def allocator_made(self, frame: FrameType, galloc: Any) -> None:
         """ggml_gallocr_new_n returns."""
@@ -143,7 +143,7 @@ class Hooks:
         for known in self.world.buffers:
             if not known.freed and known.buffer.iface.get_base(known.buffer) != known.base:
                 self.world.free_buffer(known.buffer)
-                self.cursor.buffer_freed(known.base)
+                self.cursor.buffer_freed(known.base, known.size)
         for galloc in self._allocators:
             for buffer in galloc.buffers:
                 if buffer is not None and all(known.buffer is not buffer for known in self.world.buffers):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 from dataclasses import dataclass
 
@@ -18,7 +19,11 @@ from .errors import DebuggerError
 # What one system call reads at most.
 CHUNK = 1 << 22
 
+MAP_FIXED = 0x10
+
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
 
 
 class _iovec(ctypes.Structure):
@@ -69,6 +74,40 @@ def is_readable(address: int, size: int = 1) -> bool:
     except DebuggerError:
         return False
     return True
+
+
+def make_writable(address: int, size: int) -> bool:
+    """Let bytes be changed that are mapped from a file for reading, as the weights of a GGUF model are; the file stays
+    as it is. Whether anything had to be done.
+
+    The pages are replaced by copies of their own. Raises DebuggerError where nothing is mapped.
+    """
+    first = address // mmap.PAGESIZE * mmap.PAGESIZE
+    end = -(-(address + size) // mmap.PAGESIZE) * mmap.PAGESIZE
+    if _is_writable(first, end):
+        return False
+    data = read_bytes(first, end - first)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED
+    result = _libc.mmap(first, len(data), mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+    if result != first:
+        raise DebuggerError(f"the {size} bytes at {address:#x} cannot be made writable")
+    ctypes.memmove(first, data, len(data))
+    return True
+
+
+def _is_writable(first: int, end: int) -> bool:
+    """Whether all of a range may be written."""
+    with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:
+        for line in maps:
+            where, mode = line.split(maxsplit=2)[:2]
+            start, stop = (int(text, 16) for text in where.split("-"))
+            if start <= first < stop:
+                if "w" not in mode:
+                    return False
+                first = stop
+            if first >= end:
+                return True
+    return False
 
 
 @dataclass(frozen=True)

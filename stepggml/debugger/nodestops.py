@@ -7,6 +7,7 @@ what it has passed; it lives as long as one command.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -267,9 +268,29 @@ class NodeStops:
                 return False, ""
             yes, note = holds(point.compiled, self.names(ev, k)) if point.compiled else (True, "")
             return yes, note or f"{n} of {bad.size} values are {point.target}"
+        note = watch_note(ev, k, *point.target) if point.kind == "watch" else ""
         if point.compiled is None:
-            return True, ""
-        return holds(point.compiled, self.names(ev, k))
+            return True, note
+        yes, failed = holds(point.compiled, self.names(ev, k))
+        return yes, failed or note
+
+
+def watch_note(ev: Eval, k: int, start: int, end: int) -> str:
+    """What watched bytes were before node k and are after it, as floats where they can be."""
+    first, stop = max(start, int(ev.start[k])), min(end, int(ev.end[k]))
+    new = ctypes.string_at(first, stop - first)
+    if ev.old[k] is None:
+        return f"now {bytes_text(new)}"
+    old = ev.old[k][first - int(ev.start[k]) : stop - int(ev.start[k])]
+    return f"{bytes_text(old)} -> {bytes_text(new)}" + (" (the same bytes)" if old == new else "")
+
+
+def bytes_text(data: bytes, n_shown: int = 4) -> str:
+    """A few bytes for a person: floats, or hexadecimal where they are no whole floats."""
+    if len(data) % 4:
+        return data[: 4 * n_shown].hex(" ") + ("..." if len(data) > 4 * n_shown else "")
+    values = " ".join(f"{value:.6g}" for value in np.frombuffer(data[: 4 * n_shown], np.float32))
+    return values + (" ..." if len(data) > 4 * n_shown else "")
 
 
 def count_hit(point: Breakpoint) -> bool:
