@@ -22,6 +22,9 @@ from .vocab import gpt_vocab
 # Words of mt19937's state.
 STATE_SIZE = 624
 
+# Logits in a group when the largest are looked for.
+GROUP_SIZE = 64
+
 
 class mt19937:
     """std::mt19937: a stream of 32-bit numbers. A negative seed means the time."""
@@ -91,19 +94,19 @@ def gpt_sample_top_k_top_p(
     """
     n_logits = len(vocab.id_to_token)
     scale = 1.0 / temp
-    scaled = logits[:n_logits].astype(np.float64) * scale
 
-    # find the top K tokens
-    logits_id = top_k_descending(scaled, top_k)
-    maxl = float(scaled[logits_id[0]])
+    # find the top K tokens; only these are scaled, which changes nothing about their order
+    logits_id = top_k_descending(logits[:n_logits], top_k)
+    scaled = logits[logits_id].astype(np.float64) * scale
+    maxl = float(scaled[0])
     if not math.isfinite(maxl):
         raise EvalError(f"no token can be drawn: the largest logit is {maxl}")
 
     # softmax over the candidates
     probs = []
     total = 0.0
-    for id in logits_id:
-        p = math.exp(float(scaled[id]) - maxl)
+    for logit in scaled.tolist():
+        p = math.exp(logit - maxl)
         probs.append(p)
         total += p
 
@@ -118,14 +121,33 @@ def gpt_sample_top_k_top_p(
     return int(logits_id[i])
 
 
-def top_k_descending(scaled: np.ndarray, top_k: int) -> np.ndarray:
+def top_k_descending(values: np.ndarray, top_k: int) -> np.ndarray:
     """The ids of the top_k largest values, largest first. NaNs come last; of equal values, the lower id comes first."""
-    values = np.where(np.isnan(scaled), -np.inf, scaled)
     if top_k < 1 or top_k > len(values):
         top_k = len(values)
-    best = np.argpartition(-values, top_k - 1)[:top_k]
-    order = np.lexsort((best, -values[best]))
-    return best[order]
+
+    # a NaN makes the maximum one
+    if np.isnan(values.max()):
+        values = np.where(np.isnan(values), -np.inf, values)
+
+    # sort only those that can be among them
+    candidates = np.flatnonzero(values >= lower_bound(values, top_k))
+    order = np.lexsort((candidates, -values[candidates]))
+    return candidates[order[:top_k]]
+
+
+def lower_bound(values: np.ndarray, top_k: int) -> float:
+    """A number that at least top_k of the values reach, and not many more.
+
+    It is the smallest of the top_k largest among the maxima of small groups.
+    """
+    n_groups = len(values) // GROUP_SIZE
+    if n_groups < top_k:
+        return -np.inf
+    groups = values[: n_groups * GROUP_SIZE].reshape(n_groups, GROUP_SIZE)
+    maxima = groups.max(axis=1)
+    place = n_groups - top_k
+    return np.partition(maxima, place)[place]
 
 
 def cut_top_p(probs: list[float], top_p: float) -> None:
@@ -144,5 +166,9 @@ def cut_top_p(probs: list[float], top_p: float) -> None:
 
 def greedy_token(logits: np.ndarray) -> int:
     """The id of the largest logit, the first of equals. NaNs never win."""
-    values = np.where(np.isnan(logits), -np.inf, logits)
-    return int(np.argmax(values))
+    id = int(np.argmax(logits))
+    # argmax stops at a NaN
+    if np.isnan(logits[id]):
+        values = np.where(np.isnan(logits), -np.inf, logits)
+        id = int(np.argmax(values))
+    return id
