@@ -32,8 +32,8 @@ from .tensors import Loans, Nodes, Tensor
 from .tracer import LineGoal
 
 if TYPE_CHECKING:
-    from .compare import NodeError
     from .console import Console
+    from .diff import Comparison
     from .world import Pool
 
 PAGE_WIDTH = 110
@@ -260,21 +260,17 @@ class Session(EngineSession):
         pieces = ggml_slices(tensor, index)
         write_elements(self.console, tensor, TensorView(tensor, self), pieces, new.transpose())
 
-    def diff(self, what: str) -> list[NodeError]:
+    def diff(self, what: str) -> Comparison:
         """Compare runs node by node, inherited and local error apart: diff("backend cpu ref"), diff("threads 1 4"),
         diff("kernels base"), diff("other-model.bin"). This session does not move.
         """
-        from .commands.compare import read_sides
-        from .compare import compare
+        from .diff_runs import diff
 
-        if self.program.options is None:
-            raise DebuggerError("this program has no model file: there is nothing to compare")
-        sides = read_sides(what, self.program.options)
         n_lines = len(self.log)
-        errors = list(compare(*sides, max(0, self.eval_index)))
+        comparison = diff(self, what)
         # the runs compared have talked too
         del self.log[n_lines:]
-        return errors
+        return comparison
 
     @property
     def console(self) -> Console:

@@ -5,6 +5,7 @@ let loose on a graph without touching the program's.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,10 +26,17 @@ class StructCopies:
     records: np.ndarray
 
     @classmethod
-    def take(cls, addresses: np.ndarray) -> StructCopies:
-        """Copy living structs, and those that they reach through src and view_src."""
+    def take(cls, addresses: np.ndarray, read: Callable[[int, int], bytes] | None = None) -> StructCopies:
+        """Copy structs, and those that they reach through src and view_src. They are alive, or `read` has them."""
+
+        def structs_at(places: np.ndarray) -> np.ndarray:
+            if read is None:
+                return gather(places)
+            raw = b"".join([read(address, GGML_TENSOR_SIZE) for address in places.tolist()])
+            return np.frombuffer(raw, dtype=TENSOR_DTYPE)
+
         wanted = np.unique(addresses)
-        records = gather(wanted)
+        records = structs_at(wanted)
         while True:
             pointers = np.unique(np.concatenate([records["_src"].ravel(), records["_view_src"]]))
             missing = np.setdiff1d(pointers[pointers != 0], wanted, assume_unique=True)
@@ -36,7 +44,7 @@ class StructCopies:
                 break
             wanted = np.concatenate([wanted, missing])
             # as bytes: joining records would drop the gaps between their fields
-            records = np.frombuffer(records.tobytes() + gather(missing).tobytes(), dtype=TENSOR_DTYPE)
+            records = np.frombuffer(records.tobytes() + structs_at(missing).tobytes(), dtype=TENSOR_DTYPE)
         order = np.argsort(wanted)
         return cls(wanted[order], records[order])
 
