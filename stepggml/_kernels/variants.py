@@ -21,6 +21,8 @@ KERNEL_MODULES = {
     "attention": (),
     "reduce": SUM_FLAGS,
     "matmul": SUM_FLAGS,
+    "ordered": EXACT_FLAGS,
+    "ordered_exp": EXACT_FLAGS,
     "rows": EXACT_FLAGS,
     "quants": EXACT_FLAGS,
     "measure": SUM_FLAGS,

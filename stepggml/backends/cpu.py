@@ -50,12 +50,15 @@ from stepggml.ggml.layout import ggml_is_empty
 from stepggml.ggml.op import GGML_OP_MUL_MAT, GGML_OP_NONE, ggml_compute_params, ggml_op_name
 from stepggml.ggml.ops import op_records
 from stepggml.ggml.ops._vec import ggml_table_gelu_f16, ggml_table_gelu_quick_f16
-from stepggml.ggml.tensor import ggml_tensor
+from stepggml.ggml.tensor import ggml_op_desc, ggml_tensor
 from stepggml.ggml.types import GGML_TYPE_F32, ggml_get_type_traits
 
 from ._cpu_buffer import ggml_backend_cpu_buffer_from_ptr, ggml_backend_cpu_buffer_type
 
 CPU_GUID = bytes.fromhex("aa67c7439618e6b9fb75ef4a72e0cbac")
+
+# The orders in which the kernels can add up.
+SUM_ORDERS = ("fast", "ggml", "llama.cpp")
 
 # What Plan.run answers besides "done".
 PLAN_DONE, PLAN_NEEDS_PYTHON, PLAN_ASSERTION, PLAN_ABORTED = range(4)
@@ -74,6 +77,7 @@ class ggml_backend_cpu_context:
     work_size: int = 0
     abort_callback: Callable[[Any], bool] | None = None
     abort_callback_data: Any = None
+    sum_order: str = "fast"
 
 
 def ggml_backend_cpu_get_name(backend: ggml_backend) -> str:
@@ -113,7 +117,7 @@ def ggml_backend_cpu_graph_plan_create(backend: ggml_backend, cgraph: ggml_cgrap
         _check_allocated(node)
         n_tasks = min(ggml_get_n_tasks(node, context.n_threads), cplan.n_threads)
         nodes.append(node)
-        steps.append((kernel_of(node.op), ctypes.addressof(node), n_tasks))
+        steps.append((kernel_of(node, context.sum_order), ctypes.addressof(node), n_tasks))
     return CpuPlan(nodes, steps, _kernels.Plan(steps), cplan.work_size)
 
 
@@ -170,10 +174,27 @@ def ggml_backend_cpu_graph_compute(backend: ggml_backend, cgraph: ggml_cgraph) -
     return ggml_backend_cpu_graph_plan_compute(backend, plan)
 
 
+def kernel_of(node: ggml_tensor, sum_order: str) -> int:
+    """Address of the compiled kernel of a node; 0 when the reference must do."""
+    if sum_order != "fast":
+        kernel = ordered_kernel(ggml_op_desc(node).lower(), sum_order)
+        if kernel != 0:
+            return kernel
+    return kernel_of_op(node.op)
+
+
 @cache
-def kernel_of(op: int) -> int:
-    """Address of the compiled kernel of an op; 0 when the reference must do."""
+def kernel_of_op(op: int) -> int:
+    """Address of the fast kernel of an op, or 0."""
     return _kernels.kernel_address("ggml_compute_forward_" + ggml_op_name(op).lower())
+
+
+@cache
+def ordered_kernel(name: str, sum_order: str) -> int:
+    """Address of the kernel with real ggml's last bits, for the few ops that have one; else 0."""
+    if name == "mul_mat":
+        name = f"mul_mat_{sum_order}"
+    return _kernels.kernel_address("ordered_" + name)
 
 
 def team_of(context: ggml_backend_cpu_context) -> _kernels.Team:
@@ -235,6 +256,13 @@ def ggml_backend_cpu_set_n_threads(backend: ggml_backend, n_threads: int) -> Non
     """Threads for the graphs to come."""
     GGML_ASSERT(ggml_backend_is_cpu(backend), "this is no CPU backend")
     backend.context.n_threads = n_threads
+
+
+def set_sum_order(backend: ggml_backend, sum_order: str) -> None:
+    """In which order the graphs to come add up: "fast", or as the real "ggml" or "llama.cpp", to the last bit."""
+    GGML_ASSERT(ggml_backend_is_cpu(backend), "this is no CPU backend")
+    GGML_ASSERT(sum_order in SUM_ORDERS, "no such order of summation", got=sum_order)
+    backend.context.sum_order = sum_order
 
 
 def ggml_backend_cpu_set_abort_callback(
@@ -373,6 +401,7 @@ PROC_ADDRESSES: dict[str, Callable[..., Any]] = {
     "ggml_backend_set_n_threads": ggml_backend_cpu_set_n_threads,
     "ggml_backend_set_abort_callback": ggml_backend_cpu_set_abort_callback,
     "ggml_backend_get_features": ggml_backend_cpu_get_features,
+    "set_sum_order": set_sum_order,
 }
 
 

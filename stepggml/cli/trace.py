@@ -123,7 +123,7 @@ def execute(args: argparse.Namespace) -> int:
         if args.output != "-":
             stream = stack.enter_context(open(args.output, "w", encoding="utf-8"))
         writer = Writer(stream, args.filter, not args.no_values)
-        stack.enter_context(wrapped_devices(writer.graph_compute))
+        stack.enter_context(wrapped_devices(writer.graph_compute, program.sum_order))
         evaluator = program.start(options)
         stack.callback(evaluator.close)
         trace(evaluator, writer)

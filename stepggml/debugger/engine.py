@@ -194,7 +194,7 @@ class Engine:
         """The worker's life."""
         ended = Ended()
         try:
-            with wrapped_devices(self._graph_compute):
+            with wrapped_devices(self._graph_compute, self.program.sum_order):
                 self.tracer.install()
                 try:
                     ended.status = self.program.main() or 0

@@ -23,6 +23,7 @@ class Program:
     per start, in the session's worker thread. entry: the function at whose first line `start` stops; empty: the very
     first line that can be stepped. model_path: the model file, or empty. files: further source files that may be
     stepped into (a script's own). folder: where its stepped sources are, for file names that several folders have.
+    sum_order: the order in which the real program adds up.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Program:
     model_path: str = ""
     files: tuple[str, ...] = ()
     folder: str = ""
+    sum_order: str = "ggml"
     options: RunOptions | None = field(default=None, repr=False)
 
 
@@ -60,7 +62,7 @@ def model_program(options: RunOptions) -> Program:
 
     name = os.path.basename(options.model)
     folder, entry = PLACES.get(type(program).__name__, ("", ""))
-    return Program(name, main, entry, options.model, folder=folder, options=options)
+    return Program(name, main, entry, options.model, folder=folder, sum_order=program.sum_order, options=options)
 
 
 def gpt2_program(model: str, **options: object) -> Program:

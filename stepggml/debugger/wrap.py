@@ -3,6 +3,7 @@
 This is how a trace and the debugger come between a program and its computation without the program knowing: no floor
 below has a hook. While `wrapped_devices` is in force, every backend that a device starts is wrapped; whoever computes
 a graph with it calls our function, which may run the nodes one at a time through the real backend and look at each.
+What is looked at should be what real ggml computes, to the last bit: a backend that can add up in its order is told to.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from dataclasses import replace
 
 from ..ggml import (
     ggml_backend,
+    ggml_backend_dev_backend_reg,
     ggml_backend_dev_count,
     ggml_backend_dev_get,
     ggml_backend_device,
     ggml_backend_graph_compute,
+    ggml_backend_reg_get_proc_address,
     ggml_cgraph,
     ggml_graph_view,
 )
@@ -38,24 +41,29 @@ def wrap_backend(backend: ggml_backend, graph_compute: GraphCompute) -> ggml_bac
     return replace(backend, iface=iface)
 
 
-# The functions in force, innermost last, and what the devices' init_backend was before the first.
-_active: list[GraphCompute] = []
+# The functions in force and their orders of summation, innermost last, and what the devices' init_backend was before
+# the first.
+_active: list[tuple[GraphCompute, str]] = []
 _originals: list[tuple[ggml_backend_device, Callable[..., ggml_backend | None]]] = []
 
 
 @contextmanager
-def wrapped_devices(graph_compute: GraphCompute) -> Iterator[None]:
-    """While inside, every device of the registry starts wrapped backends; with several in force, wrapped in all."""
+def wrapped_devices(graph_compute: GraphCompute, sum_order: str = "") -> Iterator[None]:
+    """While inside, every device of the registry starts wrapped backends; with several in force, wrapped in all.
+
+    sum_order: the order in which they add up, where they know it; empty: their own.
+    """
     if not _active:
         for i in range(ggml_backend_dev_count()):
             device = ggml_backend_dev_get(i)
             _originals.append((device, device.iface.init_backend))
             device.iface.init_backend = wrapped_init(device.iface.init_backend)
-    _active.append(graph_compute)
+    active = (graph_compute, sum_order)
+    _active.append(active)
     try:
         yield
     finally:
-        _active.remove(graph_compute)
+        _active.remove(active)
         while _originals and not _active:
             device, device.iface.init_backend = _originals.pop()
 
@@ -65,11 +73,21 @@ def wrapped_init(init_backend: Callable[..., ggml_backend | None]) -> Callable[.
 
     def init(device: ggml_backend_device, params: str | None) -> ggml_backend | None:
         backend = init_backend(device, params)
-        for graph_compute in _active if backend is not None else ():
+        for graph_compute, sum_order in _active if backend is not None else ():
+            if sum_order:
+                use_sum_order(device, backend, sum_order)
             backend = wrap_backend(backend, graph_compute)
         return backend
 
     return init
+
+
+def use_sum_order(device: ggml_backend_device, backend: ggml_backend, sum_order: str) -> None:
+    """Tell a backend in which order to add up, if it can be told."""
+    reg = ggml_backend_dev_backend_reg(device)
+    set_sum_order = ggml_backend_reg_get_proc_address(reg, "set_sum_order") if reg is not None else None
+    if set_sum_order is not None:
+        set_sum_order(backend, sum_order)
 
 
 def compute_node(backend: ggml_backend, cgraph: ggml_cgraph, i: int) -> int:

@@ -111,9 +111,13 @@ class Evaluator(Protocol):
 
 
 class Program(Protocol):
-    """A model file and the code that runs it. Every method raises GGMLFileError for a bad file."""
+    """A model file and the code that runs it. Every method raises GGMLFileError for a bad file.
+
+    sum_order: the order in which the real program adds up, as the CPU backend knows it.
+    """
 
     path: str
+    sum_order: str
 
     def info(self) -> ModelInfo:
         """Read the file from end to end without loading it."""

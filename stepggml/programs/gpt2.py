@@ -42,6 +42,8 @@ from ._costs import Costs, graph_costs
 class Gpt2Program:
     """A .bin file and the functions of stepggml/gpt2 that run it."""
 
+    sum_order = "ggml"
+
     def __init__(self, path: str) -> None:
         self.path = path
 

@@ -54,6 +54,8 @@ MAX_VALUE_LEN = 80
 class LlamaProgram:
     """A GGUF file and the functions of stepggml/llama that run it."""
 
+    sum_order = "llama.cpp"
+
     def __init__(self, path: str) -> None:
         self.path = path
 
