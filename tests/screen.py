@@ -18,7 +18,7 @@ from pathlib import Path
 import pyte
 
 ROOT = Path(__file__).resolve().parent.parent
-ENTER, TAB, UP, CTRL_C, CTRL_D = "\r", "\t", "\x1b[A", "\x03", "\x04"
+ENTER, TAB, UP, CTRL_C, CTRL_D, CTRL_L = "\r", "\t", "\x1b[A", "\x03", "\x04", "\x0c"
 PAGE_UP, PAGE_DOWN = "\x1b[5~", "\x1b[6~"
 FUNCTION_KEYS = dict(zip(range(1, 13), "OP OQ OR OS [15~ [17~ [18~ [19~ [20~ [21~ [23~ [24~".split(), strict=True))
 
@@ -67,11 +67,13 @@ class Screen:
                 chunk = os.read(self.fd, 1 << 16)
             except OSError:
                 return
-            if b"\x1b[6n" in chunk:
+            self.raw += chunk
+            *asking, rest = chunk.split(b"\x1b[6n")
+            for part in asking:
+                self.stream.feed(part)
                 cursor = self.screen.cursor
                 os.write(self.fd, f"\x1b[{cursor.y + 1};{cursor.x + 1}R".encode())
-            self.raw += chunk
-            self.stream.feed(chunk)
+            self.stream.feed(rest)
 
     @property
     def lines(self) -> list[str]:
@@ -83,7 +85,7 @@ class Screen:
         """The screen."""
         return "\n".join(self.lines)
 
-    def until(self, what: str | Callable[[], bool], seconds: float = 20) -> str:
+    def until(self, what: str | Callable[[], bool], seconds: float = 10) -> str:
         """Wait until the screen matches a pattern, or a condition holds; the screen."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -92,7 +94,7 @@ class Screen:
                 return self.text
         raise AssertionError(f"{what!r} did not come; the screen is:\n{self.text}")
 
-    def wait(self, seconds: float = 20) -> int:
+    def wait(self, seconds: float = 10) -> int:
         """The exit status."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
