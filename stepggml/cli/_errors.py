@@ -53,8 +53,10 @@ def message_of(error: Exception) -> str:
     """What to say of an exception. Those that are nobody's mistake but ours say so."""
     from ..ggml import GGMLFileError
     from ..gpt2.eval import EvalError
+    from ..llama.main import DecodeError
+    from ..llama.sampling import SampleError
 
-    if isinstance(error, GGMLFileError | EvalError):
+    if isinstance(error, GGMLFileError | EvalError | DecodeError | SampleError):
         return str(error)
     if isinstance(error, ImportError):
         return str(error)
