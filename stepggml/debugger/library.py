@@ -262,15 +262,17 @@ class Session(EngineSession):
 
     def diff(self, what: str) -> Comparison:
         """Compare runs node by node, inherited and local error apart: diff("backend cpu ref"), diff("threads 1 4"),
-        diff("kernels base"), diff("other-model.bin"). This session does not move.
+        diff("kernels base"), diff("other-model.bin"). This session does not move. The result is a sequence of
+        NodeError, with `first`, `passing` (the threshold) and `culprits`.
         """
         from .diff_runs import diff
 
         n_lines = len(self.log)
-        comparison = diff(self, what)
-        # the runs compared have talked too
-        del self.log[n_lines:]
-        return comparison
+        try:
+            return diff(self, what)
+        finally:
+            # the models that were loaded for it have talked, too
+            del self.log[n_lines:]
 
     @property
     def console(self) -> Console:
