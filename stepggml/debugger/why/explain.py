@@ -106,9 +106,10 @@ def leaf_reason(look: Looker, tensor: ggml_tensor, buffer_name: str) -> str:
         return f"a weight, read from the model file into {buffer_name}"
     if kind == "compute":
         return "an input, set by the program before the evaluation"
-    if kind == "kv":
+    start, end = look.world.span(tensor)
+    if kind == "kv" and len(look.table()[0].writers(start, end, 0, look.table()[0].n)):
         return f"memory in {buffer_name} that outlives the graph: nodes write there through views"
-    return f"the program wrote it into {buffer_name or 'its pool'}"
+    return f"what the program wrote into {buffer_name or 'its pool'}"
 
 
 def leaf_bytes(look: Looker, tensor: ggml_tensor, address: int) -> tuple[bytes, str]:

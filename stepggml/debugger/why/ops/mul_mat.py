@@ -11,6 +11,7 @@ import numpy as np
 
 from ....ggml import GGML_TYPE_F32, ggml_get_type_traits, ggml_is_quantized, ggml_row_size, ggml_type_name
 from ....ggml.quants import row_functions_of
+from ...errors import DebuggerError
 from ..blocks import read_blocks
 from ..case import Case, Source, raw_row_of, row_of
 from ..dots import block_fields, block_table, code_table, dot_of, sub_block_table
@@ -79,6 +80,8 @@ def sum_bound(n: int, magnitude: float) -> Bound:
 
 def plain(case, a, b, indices, partner, a_bytes, converted, x) -> dict:  # noqa: ANN001
     """F32, F16 and BF16 weights: products of floats."""
+    if case.detail:
+        raise DebuggerError(f"{a.type} weights have no blocks to spell out")
     weights = row_of(a.tensor, a_bytes)
     used = x
     if partner != GGML_TYPE_F32 and b.tensor.type != partner:
@@ -114,7 +117,9 @@ def quantized(case, a, partner, a_bytes, converted, x) -> dict:  # noqa: ANN001
     if w.size != y.size:
         raise ValueError(f"blocks of {w.size} meet blocks of {y.size}")
     dot = dot_of(w, y)
-    b = min(case.detail, len(dot.terms) - 1)
+    b = case.detail
+    if b >= len(dot.terms):
+        raise DebuggerError(f"a row has {len(dot.terms)} blocks, 0 to {len(dot.terms) - 1}: there is no block {b}")
     tables = [block_table(w, dot)]
     if w.sc is not None:
         tables.append(sub_block_table(w, y, b))

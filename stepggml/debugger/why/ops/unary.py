@@ -32,8 +32,8 @@ FORMULAS = {
     "HARDSIGMOID": "min(1, max(0, (x + 3) / 6))",
     "EXP": "exp(x)",
 }
-# Functions whose exponentials each kernel computes in its own way.
-APPROXIMATE = frozenset(("TANH", "ELU", "SIGMOID", "SILU", "EXP"))
+# Functions whose exponentials, or divisions by a constant, each kernel computes in its own way.
+APPROXIMATE = frozenset(("TANH", "ELU", "SIGMOID", "SILU", "EXP", "HARDSWISH", "HARDSIGMOID"))
 TABLES = {
     "GELU": (ggml_table_gelu_f16, ggml_gelu_f32, "0.5 x (1 + tanh(0.79788456 x (1 + 0.044715 x^2)))"),
     "GELU_QUICK": (ggml_table_gelu_quick_f16, ggml_gelu_quick_f32, "x / (1 + exp(-1.702 x))"),
