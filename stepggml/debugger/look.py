@@ -65,13 +65,18 @@ class Looker:
         return self.cursor.shown_k
 
     def table(self) -> tuple[Columns, np.ndarray]:
-        """The nodes of the graph at hand as columns, and the addresses of its leafs."""
-        ev = self.shown
-        if ev is not None:
-            return self.cursor.structs.columns(ev), ev.leafs
-        if self._table is None:
-            nodes, leafs = self.world.graph_tensors()
-            self._table = (None, Columns(nodes), leafs)
+        """The nodes of the graph at hand as columns, and the addresses of its leafs, those of freed contexts left
+        out.
+        """
+        if self._table is None or self._table[0] is not self.shown:
+            ev = self.shown
+            if ev is not None:
+                columns, leafs = self.cursor.structs.columns(ev), ev.leafs
+            else:
+                nodes, leafs = self.world.graph_tensors()
+                columns = Columns(nodes)
+            alive = [address for address in leafs.tolist() if self.world.pool_at(address, GGML_TENSOR_SIZE)]
+            self._table = (ev, columns, np.array(alive, dtype=np.uint64))
         return self._table[1], self._table[2]
 
     def states(self) -> States:

@@ -256,7 +256,10 @@ class World:
         graph = self.graph
         if graph is None or self.pool_at(ctypes.addressof(graph), GGML_GRAPH_SIZE) is None:
             return nothing, nothing
-        return graph_addresses(graph)
+        nodes, leafs = graph_addresses(graph)
+        if any(self.pool_at(address, GGML_TENSOR_SIZE) is None for address in nodes.tolist()):
+            return nothing, nothing
+        return nodes, leafs
 
     def region_of(self, address: int, names: dict[int, str] | None = None) -> Region | None:
         """What lies at an address: a pool and the object there, or a buffer."""
