@@ -286,3 +286,33 @@ def test_12_where_the_error_passes_1_percent(ask: object, setting: Setting) -> N
     assert i == 0 and "its own: B computes something else from the same inputs" in text
     final = 100 * np.linalg.norm(last_b - last_a) / np.linalg.norm(last_a)
     assert float(found(r"the last node .*?inherited ([\d.]+) %", text)) == pytest.approx(final, rel=0.02)
+
+
+# What each answer must say, wherever it is asked.
+ANSWERS = {
+    ("info node KQ_soft_max-0", "p KQ_soft_max-0"): (r"nb \[4, ", r"SOFT_MAX", r"0\.\d{4}"),
+    ("p embd", "why alloc embd"): (r"embd ", r"free after node_0, the last to read it; next, node_\d+ lies there"),
+    ("info context", "info objects ctx_w"): (r"room for", r"32 \+ 336"),
+    ("addr K-0[3,1,0]",): (r"1\*[\d,]+ \+ 3\*4 = 0x", r"value -?[\d.]+"),
+    ("info node 24",): (r'MUL_MAT  "KQ"', r"layer 0", r"made by gpt2/graph\.py"),
+    ("why alloc node_7", "why alloc node_3"): (r"in place of node_6", r"NORM is not one of the ops"),
+    ("why node_6[5,0]",): (r"rounded to f16", r"kernel wrote -?[\d.]+"),
+    ("what-if KQ_soft_max-0[:,:,3] = 0",): (r"the change has been taken back",),
+    ("info kv 1 7", "info kv 1 3"): (r"token 7 +0x", r"token 3 +0x"),
+    ("diff model {q4_0}",): (r"first to pass 1% +node 0 ", r"its own"),
+    # the only one that moves
+    ("goto 30", "p node_30.src[0]"): (r"CONT", r"KQV_merged"),
+}
+
+
+@pytest.mark.parametrize("stop", ["advance node:60", "token 2", "goto 1:50", "c"])
+def test_from_other_stops(setting: Setting, stop: str) -> None:
+    talk = setting.talk(setting.model)
+    try:
+        talk.good("start", "token 2" if stop.startswith("goto") else "token", stop)
+        for commands, patterns in ANSWERS.items():
+            text = talk.good(*[command.format(q4_0=setting.q4_0.name) for command in commands])
+            for pattern in patterns:
+                found(f"({pattern})", text)
+    finally:
+        talk.close()
