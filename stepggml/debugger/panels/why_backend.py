@@ -57,4 +57,5 @@ def kernel_text(reason: BackendReason) -> str:
     threads = f"{reason.n_tasks} of {reason.n_threads} threads"
     if not reason.kernel:
         return f"no compiled kernel: the readable reference runs; {threads}"
-    return f"compiled kernels {reason.variant}, the best of {reason.variant_text}; {threads}"
+    order = f"; sums in the order of {reason.sum_order}" if reason.sum_order not in ("", "fast") else ""
+    return f"compiled kernels {reason.variant}, the best of {reason.variant_text}; {threads}{order}"

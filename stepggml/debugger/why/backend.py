@@ -74,7 +74,7 @@ class BackendReason:
 
     backend: its name; n_backends: how many the run has. cause, cause_text: the scheduler's code and what it says, empty
     without a scheduler; split: number of the split. operands: (name, buffer). kernel: of the compiled variant, or the
-    reference; variant and its score. n_tasks: threads of n_threads.
+    reference; variant and its score. n_tasks: threads of n_threads. sum_order: whose order of additions it keeps.
     """
 
     info: NodeInfo
@@ -95,6 +95,7 @@ class BackendReason:
     n_tasks: int = 1
     n_threads: int = 1
     is_noop: bool = False
+    sum_order: str = ""
 
 
 def why_backend(session: Session, what: Any) -> BackendReason:
@@ -135,6 +136,7 @@ def why_backend(session: Session, what: Any) -> BackendReason:
         n_tasks=ggml_get_n_tasks(tensor, n_threads),
         n_threads=n_threads,
         is_noop=op_records[tensor.op].is_noop,
+        sum_order=getattr(backend.context, "sum_order", ""),
     )
 
 

@@ -216,13 +216,13 @@ class Case:
         """Where the element lies."""
         return arithmetic(self.look, self.tensor, self.index)
 
-    def stored(self) -> Stored:
-        """What the node wrote, before anybody else did."""
+    def stored(self, by_node: bool = True) -> Stored:
+        """What the node wrote, before anybody else did; by_node False: what the node shows, which may be a user's."""
         address, size = self.address, ggml_type_size(self.tensor.type)
         data, note = self.after.read(address, size)
         notes = [f"the result itself: {note}"] if note else []
         # a change of the user's right after the node is not the kernel's doing
-        for write in reversed(self.ev.patches.get(self.i, ())):
+        for write in reversed(self.ev.patches.get(self.i, ()) if by_node else ()):
             if overlaps(write, address, size):
                 patched = bytearray(data)
                 for n, byte in enumerate(write.old):

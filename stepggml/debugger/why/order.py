@@ -152,7 +152,8 @@ class Answer:
         columns, leafs = self.look.table()
         real = leafs if visit.is_leaf else columns.addresses
         operands = []
-        for address in dict.fromkeys(a for a in tensor._src if a):
+        # a cast has itself as its second operand
+        for address in dict.fromkeys(a for a in tensor._src if a and a != ctypes.addressof(tensor)):
             other = self.by_tensor.get(address)
             place = None if other is None or other.is_leaf else other.index
             operands.append((self.name(address), place, other is not None and other.call < visit.call))

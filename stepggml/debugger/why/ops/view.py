@@ -9,7 +9,7 @@ from ...history import Eval
 from ..blocks import block_steps
 from ..case import Case, element_text, index_at, tensor_name
 from ..explain import explain, leaf_reason
-from ..past import node_text
+from ..past import Past, node_text
 from ..record import Element, Explanation
 
 
@@ -17,10 +17,15 @@ def explain_view(case: Case) -> Explanation:
     """The way from view to root, and who wrote there."""
     address = case.address
     chain, root = way_to_root(case, address)
-    stored = case.stored()
+    last = case.i
+    if case.look.index_of(root) is None:
+        # a window on memory that is no node's, such as a cache: it shows what is there now, whoever wrote it
+        last = case.look.k
+        case.after = Past(case.engine, case.engine.cursor.place)
+    stored = case.stored(by_node=False)
     steps = block_steps(case.tensor.type, stored.data, case.index[0])
     inner = None
-    writer = writer_in_graph(case, address)
+    writer = writer_in_graph(case, address, last)
     if writer is not None:
         i, index = writer
         inner = explain(case.session, i, index, case.detail)
@@ -80,10 +85,10 @@ def view_text(tensor: ggml_tensor) -> str:
     return f"{op}: {list(parent.ne)} seen as {list(tensor.ne)}"
 
 
-def writer_in_graph(case: Case, address: int) -> tuple[int, Element] | None:
-    """The last node of this evaluation, up to the view's own place, that wrote the element; and its element there."""
+def writer_in_graph(case: Case, address: int, last: int) -> tuple[int, Element] | None:
+    """The last node of this evaluation, up to node `last`, that wrote the element; and its element there."""
     columns, _ = case.look.table()
-    for i in reversed(columns.writers(address, address + 1, 0, case.i).tolist()):
+    for i in reversed(columns.writers(address, address + 1, 0, last).tolist()):
         found = element_in(ggml_tensor.from_address(int(columns.addresses[i])), case, address)
         if found is not None:
             return i, found
