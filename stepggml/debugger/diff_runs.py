@@ -164,9 +164,8 @@ class Runs:
         options = replace(self.need_options(), model=path)
         chunks = [tokens_of(self.session, e) for e in range(self.eval + 1)]
         try:
-            program = open_program(path)
-            with set_aside(self.session), wrapped_devices(catch := Catch(), program.sum_order):
-                evaluator = program.start(options)
+            with set_aside(self.session), wrapped_devices(catch := Catch(), self.session.program.sum_order):
+                evaluator = open_program(path).start(options)
                 self._open.append(evaluator)
                 return self.evaluate(evaluator, chunks or [first_chunk(evaluator)], catch)
         except GGMLFileError as error:

@@ -25,9 +25,8 @@ def render(comparison: Comparison, width: int) -> list[Line]:
     if c.equal:
         return [*lines, Line(("good", "  every node is the same, bit for bit"))]
     lines += summary(c, width)
-    lines.append(
-        Line("  ", ("dim", "errors relative to A: inherited, of B's own chain; local, of what B makes of A's inputs"))
-    )
+    about = "errors relative to A: inherited, of B's own chain; local, of what B makes of A's inputs"
+    lines += [Line("  ", ("dim", text)) for text in textwrap.wrap(about, width - 2)]
     return lines + node_table(c, width)
 
 
