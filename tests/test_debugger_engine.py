@@ -195,8 +195,7 @@ def test_breakpoint_when_a_weight_has_been_read(session):
 
 
 @pytest.mark.parametrize(
-    "spec",
-    ["nosuch", "grph.py:3", "graph.py:99999", "op:FOO", "name:/(/", "node:x", "layer:", "catch:x", "when:", ""],
+    "spec", ["nosuch", "grph.py:3", "graph.py:99999", "op:FOO", "name:/(/", "node:x", "layer:", "catch:x", "when:", ""]
 )
 def test_places_that_are_none(session, spec):
     with pytest.raises(DebuggerError) as error:

@@ -260,7 +260,6 @@ class Engine:
     def _drive(self, ev: Eval, frame: FrameType) -> int:
         """Compute the graph; an assertion of ggml's stops where it failed, before it goes on its way."""
 
-
         def park(reason: NodeReason) -> None:
             self._compare_with_reference(ev)
             self._park(reason, frame)

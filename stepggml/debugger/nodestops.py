@@ -132,10 +132,7 @@ class NodeStops:
     """
 
     def __init__(
-        self,
-        points: BreakpointTable,
-        columns: Callable[[Eval], Columns],
-        names: Callable[[Eval, int], Names],
+        self, points: BreakpointTable, columns: Callable[[Eval], Columns], names: Callable[[Eval, int], Names]
     ) -> None:
         self.points = points
         self.columns = columns

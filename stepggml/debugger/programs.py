@@ -37,10 +37,7 @@ class Program:
 
 
 # By the name of the program's class: the folder of its stepped sources, and where a learner wants to begin.
-PLACES = {
-    "Gpt2Program": ("gpt2", "gpt2_model_load"),
-    "LlamaProgram": ("llama", "llama_model_load_from_file"),
-}
+PLACES = {"Gpt2Program": ("gpt2", "gpt2_model_load"), "LlamaProgram": ("llama", "llama_model_load_from_file")}
 
 
 def print_token(id: int, piece: bytes) -> bool:

@@ -68,7 +68,7 @@ class Session:
 
     @property
     def state(self) -> str:
-        """"idle", "stopped" or "exited"."""
+        """One of "idle", "stopped", "exited"."""
         if self.engine is None:
             return "idle"
         return "exited" if self.engine.ended else "stopped"
@@ -334,7 +334,7 @@ class Session:
 
     @property
     def phase(self) -> str:
-        """"load", "build", "alloc", "compute", "sample" or "idle"."""
+        """One of "load", "build", "alloc", "compute", "sample", "idle"."""
         if self.engine is None:
             return "idle"
         return "compute" if not self.engine.cursor.at_front else self.engine.world.phase

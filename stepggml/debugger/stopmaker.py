@@ -148,7 +148,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def place_text(frame: LineFrame) -> str:
-    """ "gpt2_graph at stepggml/gpt2/graph.py:60" """
+    """As in: gpt2_graph at stepggml/gpt2/graph.py:60."""
     return f"{frame.function} at {short_path(frame.file)}:{frame.line}"
 
 
