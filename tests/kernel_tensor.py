@@ -15,11 +15,17 @@ from stepggml import _kernels
 _T = _kernels.struct_layout()["ggml_tensor"]
 
 F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q8_1, I32, BF16 = 0, 1, 2, 3, 6, 7, 8, 9, 26, 30
-BLOCK = {Q4_0: 18, Q4_1: 20, Q5_0: 22, Q5_1: 24, Q8_0: 34, Q8_1: 36}
+Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_K, IQ4_NL = 10, 11, 12, 13, 14, 15, 20
+# bytes of a block, and elements in it
+BLOCK = {Q4_0: 18, Q4_1: 20, Q5_0: 22, Q5_1: 24, Q8_0: 34, Q8_1: 36, IQ4_NL: 18}
+BLOCK |= {Q2_K: 84, Q3_K: 110, Q4_K: 144, Q5_K: 176, Q6_K: 210, Q8_K: 292}
+ELEMENTS = {type_id: 256 if Q2_K <= type_id <= Q8_K else 32 for type_id in BLOCK}
 SIZE = {F32: 4, F16: 2, I32: 4, BF16: 2}
-NAMES = {F32: "f32", F16: "f16", BF16: "bf16"}
+NAMES = {F32: "f32", F16: "f16", BF16: "bf16", IQ4_NL: "iq4_nl"}
 NAMES |= {Q4_0: "q4_0", Q4_1: "q4_1", Q5_0: "q5_0", Q5_1: "q5_1", Q8_0: "q8_0", Q8_1: "q8_1"}
+NAMES |= {Q2_K: "q2_K", Q3_K: "q3_K", Q4_K: "q4_K", Q5_K: "q5_K", Q6_K: "q6_K", Q8_K: "q8_K"}
 WEIGHT_TYPES = (F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0)
+K_QUANTS = (Q2_K, Q3_K, Q4_K, Q5_K, Q6_K)
 
 
 class Tensor:
@@ -30,7 +36,7 @@ class Tensor:
         self.ne = tuple(ne) + (1,) * (4 - len(ne))
         if nb is None:
             nb0 = BLOCK.get(type_id) or SIZE[type_id]
-            nb = [nb0, nb0 * (self.ne[0] // (32 if type_id in BLOCK else 1))]
+            nb = [nb0, nb0 * (self.ne[0] // ELEMENTS.get(type_id, 1))]
             nb += [nb[1] * self.ne[1], nb[1] * self.ne[1] * self.ne[2]]
         self.nb = tuple(nb)
         self.struct = (ctypes.c_char * _T["sizeof"])()

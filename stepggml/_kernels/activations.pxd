@@ -11,70 +11,37 @@ partner).
 | Q4_1, Q5_1          | Q8_1: the same, and s = d * sum of q for the blocks' minimum                            |
 | Q2_K .. Q6_K        | Q8_K: 8-bit codes and a scale per 256 elements, and the sums of every 16 codes          |
 
-Two layouts, both in the team's scratch memory (ggml packs the same values as blocks into the work buffer):
-* columns: one after the other, for dot products with few columns; codes, scales and sums of a column lie apart, so that
-  codes are read in whole vectors;
-* panels, for many columns: element k of `width` columns side by side, so that one load feeds `width` sums. Codes are
-  turned back to floats d * q; for Q8_1 the sums follow as further elements, to be multiplied with the minima.
+Three layouts, all in the team's scratch memory (ggml packs the same values as blocks into the work buffer):
+* columns of floats, one after the other: for float weights times few columns;
+* panels of floats (tile.pxd), for many columns: element k of `width` columns side by side, so that one load feeds
+  `width` sums;
+* panels of codes (int_tile.pxd) for quantized weights, however many columns there are.
 """
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint16_t
-from libc.string cimport memcpy
+from libc.stdint cimport int8_t, int32_t, int64_t, uint16_t
+from libc.string cimport memcpy, memset
 
 from .blocks cimport code_sum, codes_runtime
 from .ggml cimport (
-    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q8_0,
-    GGML_TYPE_Q8_1, GGML_TYPE_Q8_K, block_q8_0, block_q8_1, block_q8_K, ggml_blck_size, ggml_compute_params,
-    ggml_tensor, is_super_block,
+    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_Q4_1, GGML_TYPE_Q5_1, GGML_TYPE_Q8_0, GGML_TYPE_Q8_1, GGML_TYPE_Q8_K,
+    block_q8_0, block_q8_1, block_q8_K, ggml_blck_size, ggml_compute_params, ggml_tensor, is_super_block,
 )
 from .simd cimport (
     bf16_to_float, bf16s_to_floats, float_to_bf16, float_to_half, floats_to_halfs, half_to_float, halfs_to_floats,
 )
-from .super_blocks cimport q8_K_codes, sums_of_16
+from .super_blocks cimport q8_K_codes
 from .team cimport share
+from .units cimport code_zero, has_minimum, unit_size
 
 cdef enum:
     PIECE = 256  # elements of a column that a thread converts at a time
-
-cdef struct q8_column:  # an activation column for quantized weights
-    const int8_t *q
-    const float *d
-    # one of these, in the same place
-    const float *s         # for weights with a minimum: d * sum of q, rounded to half as in the block field
-    const int32_t *offset  # for codes with an offset: -8 or -16 times the sum of q
-    const int16_t *sums    # for super-blocks: the sums of every 16 codes
-
-
-cdef inline bint has_minimum(int weight_type) noexcept nogil:
-    """Whether the weight blocks hold a minimum besides the scale."""
-    return weight_type == GGML_TYPE_Q4_1 or weight_type == GGML_TYPE_Q5_1
-
 
 cdef inline int partner_type(int weight_type) noexcept nogil:
     """The type that src1 is rounded to (C: vec_dot_type)."""
     if is_super_block(weight_type):
         return GGML_TYPE_Q8_K
-    if has_minimum(weight_type):
+    if weight_type == GGML_TYPE_Q4_1 or weight_type == GGML_TYPE_Q5_1:
         return GGML_TYPE_Q8_1
     return GGML_TYPE_Q8_0 if ggml_blck_size(weight_type) > 1 else weight_type
-
-
-cdef inline int64_t align64(int64_t n) noexcept nogil:
-    return (n + 63) & ~<int64_t>63
-
-
-cdef inline int64_t q8_column_bytes(int64_t K) noexcept nogil:
-    return align64(K) + 2 * align64(K // 32 * 4)
-
-
-cdef inline q8_column q8_column_at(char *columns, int64_t K, int64_t column) noexcept nogil:
-    cdef char *p = columns + column * q8_column_bytes(K)
-    cdef q8_column y
-    y.q = <const int8_t *>p
-    y.d = <const float *>(p + align64(K))
-    y.s = <const float *>(p + align64(K) + align64(K // 32 * 4))
-    y.offset = <const int32_t *>y.s
-    y.sums = <const int16_t *>y.s
-    return y
 
 
 cdef inline char *column_of(const ggml_tensor *b, int64_t column) noexcept nogil:
@@ -150,78 +117,67 @@ cdef inline void float_columns(const ggml_compute_params *params, const ggml_ten
         round_floats(weight_type, y + column * K + k, n)
 
 
-cdef inline void q8_columns(const ggml_compute_params *params, const ggml_tensor *b, int weight_type,
-                            char *columns) noexcept nogil:
-    """This thread's share of the 8-bit columns."""
-    cdef int64_t K = b.ne[0], pieces = (K + PIECE - 1) // PIECE, block_size = 256 if is_super_block(weight_type) else 32
-    cdef int64_t first, end, unit, column, k, last, block
-    cdef int code_offset = -8 if weight_type == GGML_TYPE_Q4_0 else (-16 if weight_type == GGML_TYPE_Q5_0 else 0)
-    cdef float sum = 0
-    cdef int8_t *q
-    cdef q8_column y
-    share(params, b.ne[1] * b.ne[2] * b.ne[3] * pieces, &first, &end)
-    for unit in range(first, end):
-        column = unit // pieces
-        k = unit % pieces * PIECE
-        last = min(K, k + PIECE)
-        y = q8_column_at(columns, K, column)
-        while k < last:
-            q = <int8_t *>y.q + k
-            block = k // block_size
-            (<float *>y.d)[block] = q8_codes(b, weight_type, column, k, q, &sum)
-            if block_size == 256:
-                sums_of_16(q, <int16_t *>y.sums + 16 * block)
-            elif has_minimum(weight_type):
-                (<float *>y.s)[block] = sum
-            else:
-                (<int32_t *>y.offset)[block] = code_offset * code_sum(q)
-            k += block_size
 
-
-# --------------------------------------------------------------------------------------------------------------- panels
-cdef inline int64_t panel_depth(int weight_type, int64_t K) noexcept nogil:
-    """Elements per column in a panel: K, and one sum per block for types with a minimum."""
-    return K + K // 32 if has_minimum(weight_type) else K
-
-
-cdef inline int64_t packed_at_once(int weight_type) noexcept nogil:
-    """Elements of a column that a thread packs at a time: whole blocks."""
-    return 256 if is_super_block(weight_type) else 32
-
-
-cdef inline void pack_part(const ggml_tensor *b, int weight_type, int64_t column, int64_t k, int64_t n, float *values,
-                           float *sum) noexcept nogil:
-    """n elements of a column, packed_at_once at most, as the floats that the weights are multiplied with; the sum when
-    the type has a minimum.
-    """
-    cdef int8_t q[PIECE]
-    cdef float d
-    cdef int64_t i
-    if ggml_blck_size(weight_type) > 1:
-        d = q8_codes(b, weight_type, column, k, q, sum)
-        for i in range(n):
-            values[i] = d * <float>q[i]
-    else:
-        load_floats(b, column, k, values, n)
-        round_floats(weight_type, values, n)
-
-
+# ----------------------------------------------------------------------------------------------------- panels of floats
 cdef inline void pack_panel(const ggml_tensor *b, int weight_type, int64_t first_column, int64_t n_columns,
                             int64_t width, int64_t k, float *panel) noexcept nogil:
-    """Elements from k on, packed_at_once of them, of n_columns columns into a panel of `width`; the columns that are not
+    """PIECE elements from k on, or what is left, of n_columns columns into a panel of `width`; the columns that are not
     there become 0.
     """
-    cdef int64_t K = b.ne[0], n = min(K - k, packed_at_once(weight_type)), j, i
+    cdef int64_t n = min(b.ne[0] - k, <int64_t>PIECE), j, i
     cdef float values[PIECE]
-    cdef float sum = 0
     for j in range(width):
         if j < n_columns:
-            pack_part(b, weight_type, first_column + j, k, n, values, &sum)
+            load_floats(b, first_column + j, k, values, n)
+            round_floats(weight_type, values, n)
         else:
-            sum = 0
-            for i in range(n):
-                values[i] = 0
+            memset(values, 0, n * sizeof(float))
         for i in range(n):
             panel[(k + i) * width + j] = values[i]
-        if has_minimum(weight_type):
-            panel[(K + k // 32) * width + j] = sum
+
+
+# ------------------------------------------------------------------------------------------------------ panels of codes
+cdef inline void place_unit(const int8_t *q, int unit, float d, int64_t width, int64_t column,
+                            char *panel) noexcept nogil:
+    """A unit's codes and scale of one column."""
+    cdef int step
+    for step in range(unit // 4):
+        memcpy(panel + 4 * (step * width + column), q + 4 * step, 4)
+    (<float *>(panel + width * unit))[column] = d
+
+
+cdef inline int sum_of(const int8_t *q, int n) noexcept nogil:
+    cdef int total = 0, i
+    for i in range(n):
+        total += q[i]
+    return total
+
+
+cdef inline void pack_codes(const ggml_tensor *b, int weight_type, int64_t first_column, int64_t n_columns,
+                            int64_t width, int64_t k, char *panel) noexcept nogil:
+    """PIECE elements from k on, or what is left, of n_columns columns into a panel of `width` that begins at element 0;
+    the columns that are not there become 0.
+    """
+    cdef int unit = unit_size(weight_type), zero = code_zero(weight_type)
+    cdef int64_t block = 256 if is_super_block(weight_type) else 32, end = min(b.ne[0], k + PIECE), column, at, i
+    cdef int8_t q[PIECE]
+    cdef float d, sum = 0
+    cdef char *p
+    for column in range(width):
+        memset(q, 0, PIECE)
+        d = 0
+        at = k
+        while at < end:
+            if column < n_columns:
+                d = q8_codes(b, weight_type, first_column + column, at, q, &sum)
+            for i in range(block // unit):
+                p = panel + (at // unit + i) * width * (unit + 8)
+                place_unit(q + i * unit, unit, d, width, column, p)
+                p += width * (unit + 4)
+                if not has_minimum(weight_type):
+                    (<int32_t *>p)[column] = -zero * sum_of(q + i * unit, unit)
+                elif block == 256:
+                    (<float *>p)[column] = d * <float>sum_of(q + i * unit, unit)
+                else:
+                    (<float *>p)[column] = sum
+            at += block

@@ -1,33 +1,38 @@
 """The MUL_MAT kernel: dst[i, j] = sum over k of src0[k, i] * src1[k, j] for every matrix of a batch (C: ggml-cpu.c).
 
-Few columns (generating token by token): each weight row is read once and multiplied with each column (dots.pxd); the
-memory sets the pace. Many columns (a prompt): strips of weight rows times panels of columns (tile.pxd); the multipliers
-set the pace. Either way src1 is first converted by all threads together (activations.pxd), then each thread takes a
-contiguous part of the weight rows. A sum is always built in the same order, so the number of threads does not change a
-bit of the result.
+Three ways, by the weights and the number of columns:
+* float weights, few columns (generating token by token): each row is read once and multiplied with each column
+  (dots.pxd); the memory sets the pace;
+* float weights, many columns (a prompt): strips of six rows times panels of columns (tile.pxd); the multipliers set it;
+* quantized weights: sixteen rows side by side (groups.pxd) times panels of 8-bit columns (int_tile.pxd); for more than
+  one column, a stretch of the rows at a time is first unpacked in the cache (units.pxd).
+
+Either way src1 is first converted by all threads together (activations.pxd), then each thread takes a contiguous part
+of the weight rows. A sum is always built in the same order, so the number of threads does not change a bit of the
+result.
 """
 from libc.stdint cimport int64_t, uint16_t
 
-from .activations cimport (
-    column_of, float_columns, pack_panel, packed_at_once, panel_depth, partner_type, q8_column, q8_column_at,
-    q8_column_bytes, q8_columns,
-)
-from .dots cimport dot_bf16, dot_f16, dot_f32, dot_iq4_nl, dot_q4_0, dot_q4_1, dot_q5_0, dot_q5_1, dot_q8_0
+from .activations cimport PIECE, column_of, float_columns, pack_codes, pack_panel, partner_type
+from .dots cimport dot_bf16, dot_f16, dot_f32
 from .ggml cimport (
     ASSERTION, DONE, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q2_K, GGML_TYPE_Q3_K, GGML_TYPE_Q4_0,
     GGML_TYPE_Q4_1, GGML_TYPE_Q4_K, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_Q8_0,
-    UNSUPPORTED, block_iq4_nl, block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0, ggml_blck_size,
-    ggml_compute_params, ggml_tensor, ggml_type_size,
+    UNSUPPORTED, ggml_blck_size, ggml_compute_params, ggml_tensor, ggml_type_size,
 )
-from .simd cimport V_LANES
+from .codes cimport WORD_VECTORS
+from .groups cimport GROUP_ROWS, is_repacked, place_rows, placed_t
+from .int_tile cimport INT_WIDTH, add_block, any_int_tile, int_panel_bytes, int_panel_width, store_sums
+from .simd cimport V_LANES, prefetch, v_set1, vfloat
 from .strips cimport is_float_type
-from .super_blocks cimport dot_super_blocks
 from .team cimport ggml_barrier, share, team_scratch
 from .tile cimport DEPTH, PANEL_VECTORS, STRIP_ROWS, any_tile, fill_strip, store_tile
+from .units cimport STRETCH, stretch_t, unit_size, write_block
 
 cdef enum:
     FEW_COLUMNS = 6        # up to here each column is multiplied by itself
     MAX_COLUMNS = 256      # columns of one matrix packed at a time
+    MAX_CODE_COLUMNS = 252
     MAX_SCRATCH = 1 << 24  # bytes of panels packed at a time, unless one matrix alone needs more
 
 
@@ -43,7 +48,7 @@ cdef inline char *result_of(const ggml_tensor *dst, int64_t matrix) noexcept nog
     return <char *>dst.data + matrix % dst.ne[2] * <int64_t>dst.nb[2] + matrix // dst.ne[2] * <int64_t>dst.nb[3]
 
 
-# ---------------------------------------------------------------------------------------------------------- few columns
+# ------------------------------------------------------------------------------------------- float weights, few columns
 cdef void float_rows(const ggml_tensor *a, const char *row, const char *y, int64_t y_step, int64_t n_columns, char *out,
                      int64_t nb1, int64_t n_rows) noexcept nogil:
     """n_rows rows of F32, F16 or BF16 weights times n_columns columns of floats."""
@@ -63,86 +68,40 @@ cdef void float_rows(const ggml_tensor *a, const char *row, const char *y, int64
         row += a.nb[1]
 
 
-cdef inline float quantized_dot(int type, const char *row, q8_column y, int64_t K) noexcept nogil:
-    if type == GGML_TYPE_Q4_0:
-        return dot_q4_0(<const block_q4_0 *>row, y, K)
-    if type == GGML_TYPE_Q4_1:
-        return dot_q4_1(<const block_q4_1 *>row, y, K)
-    if type == GGML_TYPE_Q5_0:
-        return dot_q5_0(<const block_q5_0 *>row, y, K)
-    if type == GGML_TYPE_Q5_1:
-        return dot_q5_1(<const block_q5_1 *>row, y, K)
-    if type == GGML_TYPE_Q8_0:
-        return dot_q8_0(<const block_q8_0 *>row, y, K)
-    if type == GGML_TYPE_IQ4_NL:
-        return dot_iq4_nl(<const block_iq4_nl *>row, y, K)
-    if type == GGML_TYPE_Q2_K:
-        return dot_super_blocks(GGML_TYPE_Q2_K, row, y.q, y.d, y.sums, K // 256)
-    if type == GGML_TYPE_Q3_K:
-        return dot_super_blocks(GGML_TYPE_Q3_K, row, y.q, y.d, y.sums, K // 256)
-    if type == GGML_TYPE_Q4_K:
-        return dot_super_blocks(GGML_TYPE_Q4_K, row, y.q, y.d, y.sums, K // 256)
-    if type == GGML_TYPE_Q5_K:
-        return dot_super_blocks(GGML_TYPE_Q5_K, row, y.q, y.d, y.sums, K // 256)
-    return dot_super_blocks(GGML_TYPE_Q6_K, row, y.q, y.d, y.sums, K // 256)
-
-
-cdef void quantized_rows(const ggml_tensor *a, const char *row, char *columns, int64_t first_column, int64_t n_columns,
-                         char *out, int64_t nb1, int64_t n_rows) noexcept nogil:
-    """n_rows rows of quantized weights times n_columns columns of 8-bit codes."""
-    cdef int64_t r, j
-    cdef q8_column y
-    for r in range(n_rows):
-        for j in range(n_columns):
-            y = q8_column_at(columns, a.ne[0], first_column + j)
-            (<float *>(out + j * nb1))[r] = quantized_dot(a.type, row, y, a.ne[0])
-        row += a.nb[1]
-
-
 cdef int few_columns(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:
     """Every weight row by itself; the rows of all matrices, end to end, are shared out."""
     cdef const ggml_tensor *a = dst.src[0]
     cdef const ggml_tensor *b = dst.src[1]
     cdef int64_t n_columns = b.ne[1], n_matrices = b.ne[2] * b.ne[3], K = b.ne[0]
     cdef int64_t first, end, matrix, row, n
-    cdef bint quantized = ggml_blck_size(a.type) > 1, as_it_is = a.type == GGML_TYPE_F32
+    cdef bint as_it_is = a.type == GGML_TYPE_F32
     cdef char *columns = NULL
-    cdef const char *rows
     cdef const char *y
-    cdef char *out
     if not as_it_is:
-        columns = team_scratch(params, n_columns * n_matrices * (q8_column_bytes(K) if quantized else K * 4))
+        columns = team_scratch(params, n_columns * n_matrices * K * 4)
         if columns == NULL:
             return ASSERTION
-        if quantized:
-            q8_columns(params, b, a.type, columns)
-        else:
-            float_columns(params, b, a.type, <float *>columns)
+        float_columns(params, b, a.type, <float *>columns)
         ggml_barrier(params)
     share(params, a.ne[1] * n_matrices, &first, &end)
     while first < end:
         matrix = first // a.ne[1]
         row = first % a.ne[1]
         n = min(a.ne[1] - row, end - first)
-        rows = matrix_of(a, b, matrix) + row * <int64_t>a.nb[1]
-        out = result_of(dst, matrix) + row * 4
-        if quantized:
-            quantized_rows(a, rows, columns, matrix * n_columns, n_columns, out, dst.nb[1], n)
-        else:
-            y = column_of(b, matrix * n_columns) if as_it_is else columns + matrix * n_columns * K * 4
-            float_rows(a, rows, y, b.nb[1] if as_it_is else K * 4, n_columns, out, dst.nb[1], n)
+        y = column_of(b, matrix * n_columns) if as_it_is else columns + matrix * n_columns * K * 4
+        float_rows(a, matrix_of(a, b, matrix) + row * <int64_t>a.nb[1], y, b.nb[1] if as_it_is else K * 4, n_columns,
+                   result_of(dst, matrix) + row * 4, dst.nb[1], n)
         first += n
     return DONE
 
 
-# --------------------------------------------------------------------------------------------------------- many columns
+# ------------------------------------------------------------------------------------------ float weights, many columns
 cdef struct batch_t:  # what is packed at a time: some columns of some matrices
     int64_t first_matrix
     int64_t n_matrices
     int64_t first_column
     int64_t n_columns
     int64_t padded        # columns rounded up to whole vectors
-    int64_t depth         # elements per column
     float *panels
 
 
@@ -153,9 +112,9 @@ cdef inline int64_t panel_width(const batch_t *batch, int64_t column) noexcept n
 
 cdef void pack(const ggml_compute_params *params, const batch_t *batch, const ggml_tensor *a,
                const ggml_tensor *b) noexcept nogil:
-    """This thread's share of the panels, a block of elements of one panel at a time."""
+    """This thread's share of the panels, PIECE elements of one panel at a time."""
     cdef int64_t panels = (batch.padded + PANEL_VECTORS * V_LANES - 1) // (PANEL_VECTORS * V_LANES)
-    cdef int64_t at_once = packed_at_once(a.type), parts = (b.ne[0] + at_once - 1) // at_once
+    cdef int64_t parts = (b.ne[0] + PIECE - 1) // PIECE
     cdef int64_t first, end, unit, matrix, column, width
     share(params, batch.n_matrices * panels * parts, &first, &end)
     for unit in range(first, end):
@@ -163,8 +122,8 @@ cdef void pack(const ggml_compute_params *params, const batch_t *batch, const gg
         column = unit // parts % panels * (PANEL_VECTORS * V_LANES)
         width = panel_width(batch, column)
         pack_panel(b, a.type, (batch.first_matrix + matrix) * b.ne[1] + batch.first_column + column,
-                   min(width, batch.n_columns - column), width, unit % parts * at_once,
-                   batch.panels + (matrix * batch.padded + column) * batch.depth)
+                   min(width, batch.n_columns - column), width, unit % parts * PIECE,
+                   batch.panels + (matrix * batch.padded + column) * b.ne[0])
 
 
 cdef void strip_times_panels(const batch_t *batch, const ggml_tensor *a, const char *rows, int64_t n_rows, int64_t k,
@@ -181,7 +140,7 @@ cdef void strip_times_panels(const batch_t *batch, const ggml_tensor *a, const c
         fill_strip(a, rows, n_rows, k, depth, strip)
     while column < batch.n_columns:
         width = panel_width(batch, column)
-        any_tile(w, w_step, panels + column * batch.depth + k * width, width // V_LANES, depth, tile)
+        any_tile(w, w_step, panels + column * a.ne[0] + k * width, width // V_LANES, depth, tile)
         store_tile(tile, width, out + column * nb1, nb1, n_rows, min(width, batch.n_columns - column), k > 0)
         column += width
 
@@ -193,14 +152,14 @@ cdef void multiply(const ggml_compute_params *params, const batch_t *batch, ggml
     cdef int64_t strips = (a.ne[1] + STRIP_ROWS - 1) // STRIP_ROWS
     cdef int64_t first, end, unit, matrix, row, k = 0, depth
     share(params, batch.n_matrices * strips, &first, &end)
-    while k < batch.depth:
-        depth = min(<int64_t>DEPTH, (b.ne[0] if k < b.ne[0] else batch.depth) - k)
+    while k < b.ne[0]:
+        depth = min(<int64_t>DEPTH, b.ne[0] - k)
         for unit in range(first, end):
             matrix = unit // strips
             row = unit % strips * STRIP_ROWS
             strip_times_panels(
                 batch, a, matrix_of(a, b, batch.first_matrix + matrix) + row * <int64_t>a.nb[1],
-                min(<int64_t>STRIP_ROWS, a.ne[1] - row), k, depth, batch.panels + matrix * batch.padded * batch.depth,
+                min(<int64_t>STRIP_ROWS, a.ne[1] - row), k, depth, batch.panels + matrix * batch.padded * b.ne[0],
                 result_of(dst, batch.first_matrix + matrix) + row * 4 + batch.first_column * <int64_t>dst.nb[1],
                 dst.nb[1])
         k += depth
@@ -212,12 +171,11 @@ cdef int many_columns(const ggml_compute_params *params, ggml_tensor *dst) noexc
     cdef const ggml_tensor *b = dst.src[1]
     cdef int64_t n_matrices = b.ne[2] * b.ne[3], at_once, matrix_bytes
     cdef batch_t batch
-    batch.depth = panel_depth(a.type, b.ne[0])
     batch.first_column = 0
     while batch.first_column < b.ne[1]:
         batch.n_columns = min(<int64_t>MAX_COLUMNS, b.ne[1] - batch.first_column)
         batch.padded = (batch.n_columns + V_LANES - 1) // V_LANES * V_LANES
-        matrix_bytes = batch.padded * batch.depth * 4
+        matrix_bytes = batch.padded * b.ne[0] * 4
         at_once = max(<int64_t>1, min(n_matrices, MAX_SCRATCH // matrix_bytes))
         batch.panels = <float *>team_scratch(params, at_once * matrix_bytes)
         if batch.panels == NULL:
@@ -234,6 +192,194 @@ cdef int many_columns(const ggml_compute_params *params, ggml_tensor *dst) noexc
     return DONE
 
 
+# ---------------------------------------------------------------------------------------------------- quantized weights
+cdef struct codes_batch_t:  # what is packed at a time, as batch_t
+    int64_t first_matrix
+    int64_t n_matrices
+    int64_t first_column
+    int64_t n_columns
+    int64_t matrix_bytes  # panels of one matrix
+    char *panels
+
+
+cdef void pack_columns(const ggml_compute_params *params, const codes_batch_t *batch, const ggml_tensor *a,
+                       const ggml_tensor *b) noexcept nogil:
+    """This thread's share of the columns, PIECE elements of one panel at a time."""
+    cdef int64_t panels = (batch.n_columns + INT_WIDTH - 1) // INT_WIDTH, parts = (b.ne[0] + PIECE - 1) // PIECE
+    cdef int64_t first, end, unit, matrix, column, left
+    share(params, batch.n_matrices * panels * parts, &first, &end)
+    for unit in range(first, end):
+        matrix = unit // (panels * parts)
+        column = unit // parts % panels * INT_WIDTH
+        left = batch.n_columns - column
+        pack_codes(b, a.type, (batch.first_matrix + matrix) * b.ne[1] + batch.first_column + column,
+                   min(left, <int64_t>INT_WIDTH), int_panel_width(left), unit % parts * PIECE,
+                   batch.panels + matrix * batch.matrix_bytes + int_panel_bytes(a.type, b.ne[0], column))
+
+
+cdef inline const char *group_block(int type, const ggml_tensor *a, const char *rows, int64_t n_rows, int64_t i,
+                                    placed_t *placed) noexcept nogil:
+    """Block i of a group: where it lies, or put together from rows that lie one after the other."""
+    cdef int64_t size = ggml_type_size(type), at
+    cdef const char *ahead = rows + GROUP_ROWS * <int64_t>a.nb[1] + i * size * GROUP_ROWS
+    for at in range(0, size * GROUP_ROWS, 64):
+        prefetch(ahead + at)  # of the next group
+    if is_repacked(a) and n_rows == GROUP_ROWS:
+        return rows + i * size * GROUP_ROWS
+    place_rows(type, rows + i * size, a.nb[1], n_rows, 1, placed.bytes)
+    return placed.bytes
+
+
+cdef inline void times_one_column(int type, const ggml_tensor *a, const char *rows, int64_t n_rows, const char *panel,
+                                  float *out) noexcept nogil:
+    """Sixteen rows, or the last few, times one column: the memory sets the pace."""
+    cdef vfloat sums[WORD_VECTORS]
+    cdef placed_t placed
+    cdef int64_t i, block = ggml_blck_size(type)
+    cdef int part
+    for part in range(WORD_VECTORS):
+        sums[part] = v_set1(0)
+    for i in range(a.ne[0] // block):
+        add_block(type, group_block(type, a, rows, n_rows, i, &placed),
+                  panel + i * (block + block // unit_size(type) * 8), sums)
+    for part in range(WORD_VECTORS):
+        if part * V_LANES < n_rows:
+            store_sums(sums[part], out + part * V_LANES, n_rows - part * V_LANES, False)
+
+
+cdef inline void write_stretch(int type, const ggml_tensor *a, const char *rows, int64_t n_rows, int64_t k, int64_t n,
+                               stretch_t *s) noexcept nogil:
+    """Elements k .. k + n of sixteen rows, unpacked."""
+    cdef placed_t placed
+    cdef int64_t block = ggml_blck_size(type), i
+    for i in range(n // block):
+        write_block(type, group_block(type, a, rows, n_rows, k // block + i, &placed), i * block // unit_size(type), s)
+
+
+cdef void group_times_columns(const codes_batch_t *batch, const ggml_tensor *a, const char *rows, int64_t n_rows,
+                              const char *panels, char *out, int64_t nb1) noexcept nogil:
+    """Sixteen rows, or the last few, times all columns of the batch, STRETCH elements at a time."""
+    cdef stretch_t stretch
+    cdef int64_t K = a.ne[0], k = 0, n, column, width
+    cdef const char *panel
+    while k < K:
+        n = min(K - k, <int64_t>STRETCH)
+        any_stretch(a, rows, n_rows, k, n, &stretch)
+        column = 0
+        while column < batch.n_columns:
+            width = int_panel_width(batch.n_columns - column)
+            panel = panels + int_panel_bytes(a.type, K, column) + width * (k + k // unit_size(a.type) * 8)
+            any_int_tile(a.type, &stretch, panel, width, n, out + column * nb1, nb1, n_rows,
+                         min(width, batch.n_columns - column), k > 0)
+            column += width
+        k += n
+
+
+# The type is a constant in each call, so that the compiler makes a loop for each type.
+cdef void any_stretch(const ggml_tensor *a, const char *rows, int64_t n_rows, int64_t k, int64_t n,
+                      stretch_t *s) noexcept nogil:
+    if a.type == GGML_TYPE_Q4_0:
+        write_stretch(GGML_TYPE_Q4_0, a, rows, n_rows, k, n, s)
+    elif a.type == GGML_TYPE_Q4_1:
+        write_stretch(GGML_TYPE_Q4_1, a, rows, n_rows, k, n, s)
+    elif a.type == GGML_TYPE_Q5_0:
+        write_stretch(GGML_TYPE_Q5_0, a, rows, n_rows, k, n, s)
+    elif a.type == GGML_TYPE_Q5_1:
+        write_stretch(GGML_TYPE_Q5_1, a, rows, n_rows, k, n, s)
+    elif a.type == GGML_TYPE_Q8_0:
+        write_stretch(GGML_TYPE_Q8_0, a, rows, n_rows, k, n, s)
+    elif a.type == GGML_TYPE_IQ4_NL:
+        write_stretch(GGML_TYPE_IQ4_NL, a, rows, n_rows, k, n, s)
+    elif a.type == GGML_TYPE_Q2_K:
+        write_stretch(GGML_TYPE_Q2_K, a, rows, n_rows, k, n, s)
+    elif a.type == GGML_TYPE_Q3_K:
+        write_stretch(GGML_TYPE_Q3_K, a, rows, n_rows, k, n, s)
+    elif a.type == GGML_TYPE_Q4_K:
+        write_stretch(GGML_TYPE_Q4_K, a, rows, n_rows, k, n, s)
+    elif a.type == GGML_TYPE_Q5_K:
+        write_stretch(GGML_TYPE_Q5_K, a, rows, n_rows, k, n, s)
+    else:
+        write_stretch(GGML_TYPE_Q6_K, a, rows, n_rows, k, n, s)
+
+
+cdef void group_times_one_column(const ggml_tensor *a, const char *rows, int64_t n_rows, const char *panel,
+                                 float *out) noexcept nogil:
+    if a.type == GGML_TYPE_Q4_0:
+        times_one_column(GGML_TYPE_Q4_0, a, rows, n_rows, panel, out)
+    elif a.type == GGML_TYPE_Q4_1:
+        times_one_column(GGML_TYPE_Q4_1, a, rows, n_rows, panel, out)
+    elif a.type == GGML_TYPE_Q5_0:
+        times_one_column(GGML_TYPE_Q5_0, a, rows, n_rows, panel, out)
+    elif a.type == GGML_TYPE_Q5_1:
+        times_one_column(GGML_TYPE_Q5_1, a, rows, n_rows, panel, out)
+    elif a.type == GGML_TYPE_Q8_0:
+        times_one_column(GGML_TYPE_Q8_0, a, rows, n_rows, panel, out)
+    elif a.type == GGML_TYPE_IQ4_NL:
+        times_one_column(GGML_TYPE_IQ4_NL, a, rows, n_rows, panel, out)
+    elif a.type == GGML_TYPE_Q2_K:
+        times_one_column(GGML_TYPE_Q2_K, a, rows, n_rows, panel, out)
+    elif a.type == GGML_TYPE_Q3_K:
+        times_one_column(GGML_TYPE_Q3_K, a, rows, n_rows, panel, out)
+    elif a.type == GGML_TYPE_Q4_K:
+        times_one_column(GGML_TYPE_Q4_K, a, rows, n_rows, panel, out)
+    elif a.type == GGML_TYPE_Q5_K:
+        times_one_column(GGML_TYPE_Q5_K, a, rows, n_rows, panel, out)
+    else:
+        times_one_column(GGML_TYPE_Q6_K, a, rows, n_rows, panel, out)
+
+
+cdef void multiply_groups(const ggml_compute_params *params, const codes_batch_t *batch,
+                          ggml_tensor *dst) noexcept nogil:
+    """This thread's groups of weight rows times the packed columns."""
+    cdef const ggml_tensor *a = dst.src[0]
+    cdef const ggml_tensor *b = dst.src[1]
+    cdef int64_t groups = (a.ne[1] + GROUP_ROWS - 1) // GROUP_ROWS
+    cdef int64_t first, end, unit, matrix, row, n_rows
+    cdef const char *rows
+    cdef const char *panels
+    cdef char *out
+    share(params, batch.n_matrices * groups, &first, &end)
+    for unit in range(first, end):
+        matrix = unit // groups
+        row = unit % groups * GROUP_ROWS
+        n_rows = min(<int64_t>GROUP_ROWS, a.ne[1] - row)
+        rows = matrix_of(a, b, batch.first_matrix + matrix) + row * <int64_t>a.nb[1]
+        panels = batch.panels + matrix * batch.matrix_bytes
+        out = result_of(dst, batch.first_matrix + matrix) + row * 4 + batch.first_column * <int64_t>dst.nb[1]
+        if batch.n_columns == 1:
+            group_times_one_column(a, rows, n_rows, panels, <float *>out)
+        else:
+            group_times_columns(batch, a, rows, n_rows, panels, out, dst.nb[1])
+
+
+cdef int quantized_product(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:
+    """Pack a batch of columns, multiply, and again until all columns of all matrices are done."""
+    cdef const ggml_tensor *a = dst.src[0]
+    cdef const ggml_tensor *b = dst.src[1]
+    cdef int64_t n_matrices = b.ne[2] * b.ne[3], at_once
+    cdef codes_batch_t batch
+    batch.first_column = 0
+    while batch.first_column < b.ne[1]:
+        batch.n_columns = min(<int64_t>MAX_CODE_COLUMNS, b.ne[1] - batch.first_column)
+        batch.matrix_bytes = int_panel_bytes(a.type, b.ne[0], batch.n_columns)
+        at_once = max(<int64_t>1, min(n_matrices, MAX_SCRATCH // batch.matrix_bytes))
+        batch.panels = team_scratch(params, at_once * batch.matrix_bytes)
+        if batch.panels == NULL:
+            return ASSERTION
+        batch.first_matrix = 0
+        while batch.first_matrix < n_matrices:
+            batch.n_matrices = min(at_once, n_matrices - batch.first_matrix)
+            pack_columns(params, &batch, a, b)
+            ggml_barrier(params)
+            multiply_groups(params, &batch, dst)
+            batch.first_matrix += batch.n_matrices
+            if batch.first_matrix < n_matrices or batch.first_column + batch.n_columns < b.ne[1]:
+                ggml_barrier(params)
+        batch.first_column += batch.n_columns
+    return DONE
+
+
+# ----------------------------------------------------------------------------------------------------------- the kernel
 cdef bint is_weight_type(int type) noexcept nogil:
     return (is_float_type(type) or GGML_TYPE_Q4_0 <= type <= GGML_TYPE_Q8_0 or type == GGML_TYPE_IQ4_NL
             or GGML_TYPE_Q2_K <= type <= GGML_TYPE_Q6_K)
@@ -259,6 +405,8 @@ cdef int ggml_compute_forward_mul_mat(const ggml_compute_params *params, ggml_te
     """dst = src0 (transposed) times src1; see the head of this file."""
     if not is_known(dst) or params.threadpool == NULL:
         return UNSUPPORTED
+    if not is_float_type(dst.src[0].type):
+        return quantized_product(params, dst)
     if dst.src[1].ne[1] <= FEW_COLUMNS:
         return few_columns(params, dst)
     return many_columns(params, dst)

@@ -21,15 +21,14 @@ matmul.pyx sums in the fastest order.
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint16_t
 from libc.string cimport memset
 
-from .activations cimport (
-    column_of, float_columns, has_minimum, partner_type, q8_column, q8_column_at, q8_column_bytes, q8_columns,
-)
+from .activations cimport column_of, float_columns, partner_type
 from .ggml cimport (
     ASSERTION, DONE, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q2_K, GGML_TYPE_Q3_K,
     GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q4_K, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K,
     GGML_TYPE_Q8_0, UNSUPPORTED, block_bytes, block_iq4_nl, block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0,
     ggml_blck_size, ggml_compute_params, ggml_is_contiguous, ggml_tensor, ggml_type_size,
 )
+from .q8_columns cimport q8_column, q8_column_at, q8_column_bytes, q8_columns
 from .simd cimport (
     V_LANES, bf16_to_float, dot_s8s8, dot_s16, dot_scaled, half_to_float, load_fifth_bits, load_nibbles,
     load_nonlinear, load_s8, load_u8, v_load, v_load_bf16, v_load_half, v_store, vint, vs8, zero_ints,
@@ -37,6 +36,7 @@ from .simd cimport (
 from .strips cimport is_float_type
 from .super_blocks cimport code_offset, read_scales, scales_t, slice_codes
 from .team cimport ggml_barrier, share, team_scratch
+from .units cimport has_minimum
 
 cdef extern from * nogil:
     float fmaf "__builtin_fmaf"(float a, float b, float c)

@@ -4,7 +4,7 @@
 `vfloat` is gcc's vector type: Cython takes it for a float, so a + b * c reads like scalar code and compiles to one
 fused instruction per vector. V_LANES is 16 (AVX-512), 8 (AVX2) or 4 (base). All loads and stores may be unaligned.
 
-The int8 vectors are 32 bytes, one block of the quantized types: `dot_u8s8` adds products in groups of four neighbours.
+The int8 vectors are 32 bytes, one block of the quantized types.
 """
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
 
@@ -31,7 +31,6 @@ cdef extern from * nogil:
     typedef int16_t vs16 __attribute__((vector_size(32)));
     typedef uint16_t vu16 __attribute__((vector_size(32)));
     typedef int32_t vint __attribute__((vector_size(32)));
-    typedef float vfloat8 __attribute__((vector_size(32)));
     #define V_INLINE static inline __attribute__((always_inline))
 
     /* ------------------------------------------------------------------------------------------ scalars, bit by bit */
@@ -90,6 +89,8 @@ cdef extern from * nogil:
         vmask greater = a > b;
         return (vfloat)(((vmask)a & greater) | ((vmask)b & ~greater));
     }
+    /* Asks for the cache line at p, to be in the second cache when it is needed. Any address will do. */
+    V_INLINE void prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }
     V_INLINE float v_sum(vfloat v) {
         float s = 0;
         for (int i = 0; i < V_LANES; i++) s += v[i];
@@ -269,16 +270,10 @@ cdef extern from * nogil:
     }
 
     V_INLINE vint zero_ints(void) { return (vint){0}; }
-    V_INLINE vfloat8 to_floats(vint v) { return __builtin_convertvector(v, vfloat8); }
-    V_INLINE vfloat8 zero_floats8(void) { return (vfloat8){0}; }
-    V_INLINE float sum_floats8(vfloat8 v) {
-        return ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7]));
-    }
     """
     enum:
         V_LANES
     ctypedef float vfloat
-    ctypedef float vfloat8
     ctypedef int32_t vint
     ctypedef uint8_t vu8
     ctypedef int8_t vs8
@@ -295,6 +290,7 @@ cdef extern from * nogil:
     void v_store(float *p, vfloat v)
     vfloat v_set1(float f)
     vfloat v_max(vfloat a, vfloat b)
+    void prefetch(const void *p)
     float v_sum(vfloat v)
     vfloat v_load_half(const uint16_t *p)
     void v_store_half(uint16_t *p, vfloat v)
@@ -310,14 +306,10 @@ cdef extern from * nogil:
     void decode(vu8 codes, float offset, float d, float m, float *y)
     void decode_part(vu8 codes, int first, float offset, float d, float m, float *y)
     void decode_signed(const int8_t *codes, float d, float *y)
-    vint dot_u8s8(int32_t start, vu8 a, vs8 b)
     vint dot_s8s8(vs8 a, vs8 b)
     vint dot_scaled(vu8 a, vs8 b, int16_t low, int16_t high)
     vint dot_s16(const int16_t *p, const int16_t *q)
     vint zero_ints()
-    vfloat8 to_floats(vint v)
-    vfloat8 zero_floats8()
-    float sum_floats8(vfloat8 v)
 
 
 cdef inline void halfs_to_floats(const uint16_t *x, float *y, int64_t n) noexcept nogil:

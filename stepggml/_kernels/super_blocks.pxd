@@ -1,10 +1,9 @@
 # cython: language_level=3
-"""Super-blocks of 256 elements, the K-quants: to floats, times activations of type Q8_K, and those activations (C:
-dequantize_row_q*_K, vec_dot_q*_K_q8_K, quantize_row_q8_K).
+"""Super-blocks of 256 elements, the K-quants: to floats; and Q8_K, what they are multiplied with (C:
+dequantize_row_q*_K, quantize_row_q8_K).
 
-All five types are seen alike: sixteen sub-blocks of 16 elements, x = d * scale * code - d_minimum * minimum. A type
-whose codes stand for code - 4 or code - 32 has that multiple of its scale for a minimum; a type with sub-blocks of 32
-has each scale twice. Codes come in slices of 32 elements, one vector each.
+All five types are seen alike: sixteen sub-blocks of 16 elements, x = d * scale * (code + offset) - d_minimum * minimum;
+a type with sub-blocks of 32 has each scale twice. Codes come in slices of 32 elements, one vector each.
 """
 from libc.math cimport fabsf
 from libc.stdint cimport int8_t, int16_t, int64_t, uint8_t, uint32_t
@@ -15,8 +14,7 @@ from .ggml cimport (
     block_q3_K, block_q4_K, block_q5_K, block_q6_K, block_q8_K,
 )
 from .simd cimport (
-    bits_of, decode_part, decode_signed, dot_s16, dot_scaled, half_to_float, load_s8, load_u8, moved_up, round_even,
-    sum_floats8, to_floats, vfloat8, vint, vu8, zero_floats8, zero_ints,
+    bits_of, decode_part, decode_signed, half_to_float, load_u8, moved_up, round_even, vu8,
 )
 
 cdef struct scales_t:  # what a super-block's codes are multiplied with
@@ -58,7 +56,6 @@ cdef inline void q3_scales(const uint8_t *packed, scales_t *s) noexcept nogil:
     parts[3] = (word[1] >> 4 & 0x0f0f0f0f) | (word[2] >> 2 & 0x30303030)
     for k in range(16):
         s.scale[k] = six_bits[k] - 32
-        s.minimum[k] = s.scale[k] * 4
 
 
 cdef inline void read_scales(int type, const void *block, scales_t *s) noexcept nogil:
@@ -71,14 +68,11 @@ cdef inline void read_scales(int type, const void *block, scales_t *s) noexcept 
             s.minimum[k] = (<const block_q2_K *>block).scales[k] >> 4
     elif type == GGML_TYPE_Q3_K:
         s.d = half_to_float((<const block_q3_K *>block).d)
-        s.d_minimum = s.d
         q3_scales((<const block_q3_K *>block).scales, s)
     elif type == GGML_TYPE_Q6_K:
         s.d = half_to_float((<const block_q6_K *>block).d)
-        s.d_minimum = s.d
         for k in range(16):
             s.scale[k] = (<const block_q6_K *>block).scales[k]
-            s.minimum[k] = s.scale[k] * 32
     else:  # Q4_K and Q5_K begin alike
         s.d = half_to_float((<const block_q4_K *>block).d)
         s.d_minimum = half_to_float((<const block_q4_K *>block).dmin)
@@ -194,23 +188,3 @@ cdef inline void quantize_q8_K(const float *x, block_q8_K *y, int64_t nb) noexce
     for i in range(nb):
         y[i].d = q8_K_codes(x + 256 * i, y[i].qs)
         sums_of_16(y[i].qs, y[i].bsums)
-
-
-cdef inline float dot_super_blocks(int type, const char *x, const int8_t *q, const float *d, const int16_t *sums,
-                                   int64_t nb) noexcept nogil:
-    """A row times a column of Q8_K codes, scales and sums: integers within a super-block, then two products."""
-    cdef vfloat8 total = zero_floats8()
-    cdef scales_t s
-    cdef vint products
-    cdef int64_t i
-    cdef int j
-    for i in range(nb):
-        read_scales(type, x, &s)
-        products = zero_ints()
-        for j in range(8):
-            products = products + dot_scaled(slice_codes(type, x, j), load_s8(q + 256 * i + 32 * j),
-                                             s.scale[2 * j], s.scale[2 * j + 1])
-        total = total + to_floats(products) * (s.d * d[i])
-        total = total - to_floats(dot_s16(s.minimum, sums + 16 * i)) * (s.d_minimum * d[i])
-        x += block_bytes(type)
-    return sum_floats8(total)

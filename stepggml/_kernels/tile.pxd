@@ -3,16 +3,15 @@
 time.
 
 A tile is STRIP_ROWS weights by `width` columns of sums, all held in registers while k runs: per k a few loads feed
-STRIP_ROWS * vectors multiplications. Weights of any type are first turned to floats, six rows and DEPTH elements at a
-time, into a strip that stays in the innermost cache; so one kernel serves them all.
+STRIP_ROWS * vectors multiplications. Halves are first turned to floats, six rows and DEPTH elements at a time, into a
+strip that stays in the innermost cache; so one kernel serves F32, F16 and BF16.
 """
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from .activations cimport has_minimum
 from .blocks cimport row_to_floats
-from .ggml cimport GGML_TYPE_Q4_1, block_q4_1, block_q5_1, ggml_blck_size, ggml_tensor, ggml_type_size
-from .simd cimport V_LANES, decode, half_to_float, load_fifth_bits, load_nibbles, v_load, v_set1, v_store, vfloat
+from .ggml cimport ggml_tensor
+from .simd cimport V_LANES, v_load, v_set1, v_store, vfloat
 
 cdef extern from * nogil:
     """
@@ -27,7 +26,7 @@ cdef extern from * nogil:
 
 cdef enum:
     STRIP_ROWS = 6
-    DEPTH = 1024  # elements of k at a time, a whole number of blocks; panels of that depth stay in the second cache
+    DEPTH = 1024  # elements of k at a time; panels of that depth stay in the second cache
 
 
 cdef inline void tile_product(const float *w, int64_t w_step, const float *x, int vectors, int64_t depth,
@@ -65,46 +64,15 @@ cdef inline void any_tile(const float *w, int64_t w_step, const float *x, int ve
         tile_product(w, w_step, x, 1, depth, tile)
 
 
-cdef inline void scaled_codes(int type, const char *row, int64_t first_block, int64_t n_blocks,
-                              float *y) noexcept nogil:
-    """d * q of a type with a minimum, which tile_product adds as elements of their own."""
-    cdef const block_q4_1 *x4 = <const block_q4_1 *>row + first_block
-    cdef const block_q5_1 *x5 = <const block_q5_1 *>row + first_block
-    cdef int64_t i
-    if type == GGML_TYPE_Q4_1:
-        for i in range(n_blocks):
-            decode(load_nibbles(x4[i].qs), 0, half_to_float(x4[i].d), 0, y + 32 * i)
-    else:
-        for i in range(n_blocks):
-            decode(load_nibbles(x5[i].qs) | load_fifth_bits(x5[i].qh), 0, half_to_float(x5[i].d), 0, y + 32 * i)
-
-
-cdef inline void minima(int type, const char *row, int64_t first_block, int64_t n_blocks, float *y) noexcept nogil:
-    cdef int64_t i
-    for i in range(n_blocks):
-        if type == GGML_TYPE_Q4_1:
-            y[i] = half_to_float((<const block_q4_1 *>row)[first_block + i].m)
-        else:
-            y[i] = half_to_float((<const block_q5_1 *>row)[first_block + i].m)
-
-
 cdef inline void fill_strip(const ggml_tensor *a, const char *rows, int64_t n_rows, int64_t k, int64_t depth,
                             float *strip) noexcept nogil:
-    """Elements k .. k + depth of n_rows rows as floats, DEPTH apart; rows that are not there become 0. k >= ne0: the
-    minima.
-    """
-    cdef int64_t r, block = ggml_blck_size(a.type)
-    cdef const char *row
+    """Elements k .. k + depth of n_rows rows as floats, DEPTH apart; rows that are not there become 0."""
+    cdef int64_t r
     for r in range(STRIP_ROWS):
-        row = rows + r * <int64_t>a.nb[1]
         if r >= n_rows:
             memset(strip + r * DEPTH, 0, depth * sizeof(float))
-        elif k >= a.ne[0]:
-            minima(a.type, row, k - a.ne[0], depth, strip + r * DEPTH)
-        elif has_minimum(a.type):
-            scaled_codes(a.type, row, k // 32, depth // 32, strip + r * DEPTH)
         else:
-            row_to_floats(a.type, row + k // block * <int64_t>ggml_type_size(a.type), strip + r * DEPTH, depth)
+            row_to_floats(a.type, rows + r * <int64_t>a.nb[1] + k * <int64_t>a.nb[0], strip + r * DEPTH, depth)
 
 
 cdef inline void store_tile(const float *tile, int64_t width, char *dst, int64_t nb1, int64_t n_rows, int64_t n_columns,
