@@ -29,6 +29,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PROMPT = "Hello"
 BUSY = 0.05
 
+# Within a process: of ours the median is taken, of llama-bench its mean.
+REPETITIONS = "3"
+
 LLAMA_CPP_PYTHON = """
 import json, sys, time
 from llama_cpp import Llama
@@ -95,7 +98,18 @@ def finish(command: list[str], env: dict[str, str] | None = None) -> Finished:
 def run_ours(model: str, args: argparse.Namespace) -> Figures:
     """`stepggml bench`, and `stepggml run` for the first token."""
     stepggml = [sys.executable, "-m", "stepggml"]
-    sizes = ["--pp", str(args.pp), "--tg", str(args.tg), "-d", str(args.depth), "-t", str(args.threads), "-r", "1"]
+    sizes = [
+        "--pp",
+        str(args.pp),
+        "--tg",
+        str(args.tg),
+        "-d",
+        str(args.depth),
+        "-t",
+        str(args.threads),
+        "-r",
+        REPETITIONS,
+    ]
     bench = finish([*stepggml, "bench", "-m", model, *sizes, "--no-limits", "-o", "json"])
     figures = {"bench memory MB": bench.memory_mb}
     for record in json.loads(bench.stdout):
@@ -122,7 +136,7 @@ def run_gpt_2_backend(model: str, args: argparse.Namespace) -> Figures:
 
 def run_llama_bench(model: str, args: argparse.Namespace) -> Figures:
     """Prefill and generation."""
-    sizes = ["-p", str(args.pp), "-n", str(args.tg), "-d", str(args.depth), "-t", str(args.threads), "-r", "1"]
+    sizes = ["-p", str(args.pp), "-n", str(args.tg), "-d", str(args.depth), "-t", str(args.threads), "-r", REPETITIONS]
     run = finish([args.llama_bench, "-m", model, *sizes, "-o", "json"], library_path(args.llama_bench))
     figures = {"bench memory MB": run.memory_mb}
     for record in json.loads(run.stdout):

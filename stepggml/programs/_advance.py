@@ -37,9 +37,9 @@ from ..ggml.array import memory_bytes, tensor_array
 # What the sizes in a graph depend on besides its topology, such as (n_past,).
 Counters = tuple[int, ...]
 
-# A plan is made for sizes this many steps ahead, or for twice the present ones, and used until they are reached: the
-# number of threads for a node, and the scratch memory, follow the sizes.
-STEPS_PER_PLAN = 64
+# The number of threads for a node and the scratch memory follow the sizes: a plan for small ones does not serve larger.
+LEAST_PLANNED = 64
+MAX_PLANS = 32
 
 # How many of the changing numbers are compared before a move; a layer of a GPT-2 has 44.
 N_CHECKED = 64
@@ -103,27 +103,33 @@ class Numbers:
 
 
 @dataclass
-class PlacedGraph:
-    """A graph in the pool, allocated; its counters; the backend's plan for it and the counters that it is good for.
+class Kind:
+    """What is known of all graphs of one kind. layout: where their nodes are; plans: by the sizes that they are for."""
 
-    image: the pool's bytes as they were built, for the counters built_at.
+    layout: bytes
+    numbers: Numbers
+    plans: dict[Counters, Any] = field(default_factory=dict)
+
+    def planned_sizes(self, counters: Counters) -> Counters:
+        """The sizes that a plan for these counters is made for: with room to grow where it is known how they grow."""
+        amounts = self.numbers.amounts
+        return tuple([roomy(counter) if i in amounts else counter for i, counter in enumerate(counters)])
+
+
+@dataclass
+class PlacedGraph:
+    """The graph in the pool, allocated, and its counters. image: the pool's bytes as built, for the counters built_at.
+
+    arrays: by name, a tensor's struct (a look at the pool), its bytes at the time, and its elements.
     """
 
-    kind: Any
+    key: Any
     graph: ggml_cgraph
+    kind: Kind
     built_at: Counters
     at: Counters
     image: np.ndarray
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    plan: Any = None
-    plan_from: Counters = ()
-    plan_to: Counters = ()
-
-    def plan_fits(self) -> bool:
-        """Whether the sizes are still those that the plan was made for."""
-        return self.plan is not None and all(
-            low <= counter <= high for low, counter, high in zip(self.plan_from, self.at, self.plan_to, strict=True)
-        )
+    arrays: dict[str, tuple[np.ndarray, bytes, np.ndarray]] = field(default_factory=dict)
 
 
 class MovingGraph:
@@ -141,13 +147,13 @@ class MovingGraph:
         self.pool = memory_bytes(*pool)
         self.build = build
         self.placed: PlacedGraph | None = None
-        self.numbers: dict[Any, Numbers] = {}
+        self.kinds: dict[Any, Kind] = {}
         self.n_built = 0
 
     def place(self, kind: Any, counters: Counters) -> None:
         """Have the graph of that kind and those counters in the pool."""
         placed = self.placed
-        if placed is None or placed.kind != kind or not self.is_untouched():
+        if placed is None or placed.key != kind or not self.is_untouched():
             self.place_anew(kind, counters)
         elif not self.move(counters):
             self.place_anew(kind, counters)
@@ -155,40 +161,50 @@ class MovingGraph:
 
     def compute(self) -> int:
         """Run the graph that was placed last; returns a ggml_status."""
-        if not self.placed.plan_fits():
-            self.make_plan()
-        return ggml_backend_graph_plan_compute(self.backend, self.placed.plan)
+        placed = self.placed
+        sizes = placed.kind.planned_sizes(placed.at)
+        plan = placed.kind.plans.get(sizes)
+        if plan is None:
+            plan = self.make_plan(sizes)
+        return ggml_backend_graph_plan_compute(self.backend, plan)
 
     def array(self, name: str) -> np.ndarray:
         """The elements of a tensor of the graph, as tensor_array has them: good until the graph moves."""
-        array = self.placed.arrays.get(name)
-        if array is None:
-            tensor = ggml_graph_get_tensor(self.placed.graph, name)
-            array = tensor_array(tensor)
-            if not self.changes(tensor):
-                self.placed.arrays[name] = array
+        found = self.placed.arrays.get(name)
+        if found is not None and found[0].tobytes() == found[1]:
+            return found[2]
+        tensor = ggml_graph_get_tensor(self.placed.graph, name) if found is None else ggml_tensor.from_buffer(found[0])
+        struct = memory_bytes(ctypes.addressof(tensor), ctypes.sizeof(tensor))
+        array = tensor_array(tensor)
+        self.placed.arrays[name] = (struct, struct.tobytes(), array)
         return array
 
     def close(self) -> None:
-        """Drop the plan."""
-        self.drop_plan()
+        """Drop all plans."""
+        for kind in self.kinds.values():
+            self.drop_plans(kind)
         self.placed = None
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    def place_anew(self, kind: Any, counters: Counters) -> None:
+    def place_anew(self, key: Any, counters: Counters) -> None:
         """Build the graph honestly."""
-        self.drop_plan()
         self.placed = None
         self.n_built += 1
-        graph = self.build(kind, counters)
+        graph = self.build(key, counters)
         last = int(tensor_offsets(graph, self.pool).max())
         n_used = last + ctypes.sizeof(ggml_tensor)
-        self.placed = PlacedGraph(kind, graph, counters, counters, self.pool[:n_used].copy())
-        if kind not in self.numbers:
-            self.numbers[kind] = Numbers(self.pool.view(np.int64))
+
+        # what is known of a kind holds as long as its tensors are where they were
+        kind = self.kinds.get(key)
+        layout = bytes(graph.nodes.addresses)
+        if kind is None or kind.layout != layout:
+            if kind is not None:
+                self.drop_plans(kind)
+            kind = self.kinds[key] = Kind(layout, Numbers(self.pool.view(np.int64)))
         # a graph that was built but not allocated has no data there
-        self.numbers[kind].look((last + ggml_tensor.data.offset) // 8)
+        kind.numbers.look((last + ggml_tensor.data.offset) // 8)
+        self.placed = PlacedGraph(key, graph, kind, counters, counters, self.pool[:n_used].copy())
 
     def is_untouched(self) -> bool:
         """Whether the pool still holds the graph that was left there.
@@ -196,7 +212,7 @@ class MovingGraph:
         The numbers tell one graph from another, and no two models have their caches at the same addresses. Before they
         are known, all bytes are compared.
         """
-        numbers = self.numbers[self.placed.kind]
+        numbers = self.placed.kind.numbers
         if numbers.amounts:
             return numbers.are_untouched()
         return bool(np.array_equal(self.pool[: len(self.placed.image)], self.placed.image))
@@ -208,9 +224,10 @@ class MovingGraph:
         for i, (old, new) in enumerate(zip(placed.at, counters, strict=True)):
             if old != new:
                 steps.append((i, new - old))
-        numbers = self.numbers[placed.kind]
-        if any(i not in numbers.amounts for i, _ in steps):
-            return False
+        numbers = placed.kind.numbers
+        for i, _ in steps:
+            if i not in numbers.amounts:
+                return False
         # an exception in here (Ctrl-C) leaves no graph behind, rather than one that is half moved
         self.placed = None
         numbers.move(steps)
@@ -218,18 +235,11 @@ class MovingGraph:
         self.placed = placed
         return True
 
-    def changes(self, tensor: ggml_tensor) -> bool:
-        """Whether any number of a tensor does, as far as is known."""
-        start = ctypes.addressof(tensor) - self.pool.ctypes.data
-        numbers = self.numbers[self.placed.kind]
-        first, end = np.searchsorted(numbers.words, (start // 8, (start + ctypes.sizeof(ggml_tensor)) // 8))
-        return bool(first < end)
-
     def learn(self, old: PlacedGraph, new: PlacedGraph) -> None:
         """From two images of one kind, find out what a counter does that nobody knew; one at a time."""
-        if len(old.image) != len(new.image):
+        if old.kind is not new.kind or len(old.image) != len(new.image):
             return
-        numbers = self.numbers[new.kind]
+        numbers = new.kind.numbers
         unknown = []
         for i, (a, b) in enumerate(zip(old.built_at, new.built_at, strict=True)):
             if i in numbers.amounts:
@@ -242,26 +252,30 @@ class MovingGraph:
             if growth is not None:
                 numbers.learn(i, *growth)
 
-    def make_plan(self) -> None:
-        """A plan for sizes to come where the way there is known, else for the present ones."""
-        self.drop_plan()
+    def make_plan(self, sizes: Counters) -> Any:
+        """A plan for graphs up to those sizes."""
         placed = self.placed
+        plans = placed.kind.plans
+        if len(plans) >= MAX_PLANS:
+            self.drop_plans(placed.kind)
         here = placed.at
-        ahead = tuple(counter + max(counter, STEPS_PER_PLAN) for counter in here)
-        if not self.move(ahead):
-            ahead = here
+        self.move(sizes)
         try:
-            placed.plan = ggml_backend_graph_plan_create(self.backend, placed.graph)
+            plans[sizes] = ggml_backend_graph_plan_create(self.backend, placed.graph)
         finally:
             self.move(here)
-        placed.plan_from = here
-        placed.plan_to = ahead
+        return plans[sizes]
 
-    def drop_plan(self) -> None:
-        """Give the plan back."""
-        if self.placed is not None and self.placed.plan is not None:
-            ggml_backend_graph_plan_free(self.backend, self.placed.plan)
-            self.placed.plan = None
+    def drop_plans(self, kind: Kind) -> None:
+        """Give the plans of a kind back."""
+        for plan in kind.plans.values():
+            ggml_backend_graph_plan_free(self.backend, plan)
+        kind.plans.clear()
+
+
+def roomy(counter: int) -> int:
+    """The size that a plan for `counter` is made for: at least LEAST_PLANNED, and a power of two."""
+    return max(LEAST_PLANNED, 1 << counter.bit_length())
 
 
 # ----------------------------------------------------------------------------------------------------------------------
