@@ -213,3 +213,21 @@ def test_what_cannot_be_done_is_one_line(session: stepggml.Session) -> None:
     with pytest.raises(IndexError):
         _ = session.graph_nodes[999]
     assert "node_0" in session.command("info node") and repr(session.command("p 6*7")) == "$1 = 42"
+
+
+def test_two_sessions_and_another_architecture(session: stepggml.Session) -> None:
+    session.step_node(3)
+    with stepggml.Session.open(DATA / "gguf" / "llama-F16.gguf", prompt="hi", n_predict=2, n_threads=1) as other:
+        nodes = [(node.op, node.il) for node in other.nodes(views=False)]
+        assert nodes[0] == ("GET_ROWS", None) and ("ROPE", 0) in nodes
+        logits = other.node.numpy()
+        assert "the change has been taken back" in other.command("what-if node_5 = 0")
+        other.back_node(20)
+        other.step_token()
+        np.testing.assert_array_equal(other.node.numpy(), logits)
+        assert Html(other._repr_html_() + other.graph_nodes._repr_html_()).tags
+        n_lines = len(session.log)
+    session.step_token()
+    session.cont()
+    session.cont()
+    assert session.state == "exited" and len(session.log) > n_lines

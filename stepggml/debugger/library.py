@@ -143,8 +143,12 @@ class Session(EngineSession):
         self.tokens.clear()
         self._pieces.clear()
         self.log.clear()
-        ggml_log_set(lambda level, text, user_data: self.log.append(text))
+        self._listen()
         return super()._launch(goal, start)
+
+    def _listen(self) -> None:
+        """ggml's messages come here: there is one receiver for all sessions of a process."""
+        ggml_log_set(lambda level, text, user_data: self.log.append(text))
 
     def kill(self) -> None:
         """End the program where it stands. state becomes "idle"."""
@@ -168,6 +172,7 @@ class Session(EngineSession):
     def _begin(self) -> None:
         """Before any step."""
         self.loans.check()
+        self._listen()
         if self.engine is None:
             self.start()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -153,8 +153,7 @@ def token_texts(console: Console, result: NodeInfo, ids: list[int]) -> dict[int,
     from ...programs import open_program
 
     path = console.session.program.model_path
-    hparams = getattr(console.session.model, "hparams", None)
-    if not path or getattr(hparams, "n_vocab", None) != result.ne[0]:
+    if not path or vocabulary_size(console.session.model) != result.ne[0]:
         return {}
     try:
         with console.muted():
@@ -162,3 +161,9 @@ def token_texts(console: Console, result: NodeInfo, ids: list[int]) -> dict[int,
     except Exception:  # a vocabulary that cannot be read is no reason to show nothing
         return {}
     return {id: repr(piece.decode("utf-8", "replace")) for id, piece in zip(ids, pieces, strict=True)}
+
+
+def vocabulary_size(model: Any) -> int:
+    """How many tokens a model knows; 0 where it does not say."""
+    n_vocab = getattr(getattr(model, "hparams", None), "n_vocab", None) or getattr(model, "n_vocab", 0)
+    return n_vocab() if callable(n_vocab) else n_vocab
