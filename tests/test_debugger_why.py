@@ -393,6 +393,38 @@ def test_changes_of_the_users(tiny: Session) -> None:
         session.close()
 
 
+def test_inside_a_node() -> None:
+    session = new_session()
+    try:
+        session.start()
+        session.step_node(25)
+        before = [explain(session, 24, (i, 0, 0, 0)).kernel for i in range(6)]
+        # the reference of node 25 writes over node 24, row by row
+        session.step_kernel()
+        for _ in range(25):
+            session.step()
+        x = [explain(session, 24, (i, 0, 0, 0)) for i in range(6)]
+        assert [item.kernel for item in x] == before and "node_25" in x[0].notes[-1]
+    finally:
+        session.close()
+
+
+def test_what_is_no_number() -> None:
+    session = new_session()
+    try:
+        session.start()
+        session.step_node(3)
+        node = session.tensor(2)
+        session.write(node.data, struct.pack("<2f", math.nan, math.inf), "set")
+        session.step_node(10)
+        for i, index in ((3, (5, 0, 0, 0)), (4, (0, 0, 0, 0)), (6, (7, 0, 0, 0))):
+            x = explain(session, i, index)
+            assert math.isnan(x.kernel) and math.isnan(x.total) and x.within
+            assert "nan" in "\n".join(str(line) for line in panel.render(x, 80))
+    finally:
+        session.close()
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # when there is nothing to say, and the command
 

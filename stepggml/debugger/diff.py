@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,23 +138,19 @@ def compare(a: Side, b: Side, threshold: float = THRESHOLD) -> Comparison:
         raise DebuggerError(f"{a.name}: there is no evaluation to compare")
     scene_b = b.scene or scene_a
     check_alike(scene_a, scene_b)
-    with ExitStack() as stack:
-        race = Race(scene_a, scene_b, a.way(scene_a), b.way(scene_b))
-        for side in (a, b):
-            if side.method is not None:
-                stack.callback(side.method.close)
-        errors = tuple(race.run())
-        return Comparison(
-            a.name,
-            b.name,
-            scene_a.index,
-            scene_a.n_past,
-            scene_a.n_tokens,
-            threshold,
-            errors,
-            largest_of_last(race.lane_a),
-            largest_of_last(race.lane_b),
-        )
+    race = Race(scene_a, scene_b, a.way(scene_a), b.way(scene_b))
+    errors = tuple(race.run())
+    return Comparison(
+        a.name,
+        b.name,
+        scene_a.index,
+        scene_a.n_past,
+        scene_a.n_tokens,
+        threshold,
+        errors,
+        largest_of_last(race.lane_a),
+        largest_of_last(race.lane_b),
+    )
 
 
 def check_alike(a: Scene, b: Scene) -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import _kernels
 from ..ggml import GGML_OP_GET_ROWS, GGML_TYPE_I32, GGMLFileError, ggml_backend, ggml_backend_graph_compute, ggml_cgraph
 from ..programs import RunOptions, open_program
 from .diff import THRESHOLD, Comparison, Side, compare
@@ -101,8 +100,8 @@ class Runs:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for evaluator in self._open:
-            evaluator.close()
+        for item in self._open:
+            item.close()
 
     @property
     def eval(self) -> int:
@@ -138,16 +137,15 @@ class Runs:
         if name == THIS:
             return Side("this run")
         if kind == "kernels":
-            return Side(f"kernels {name}", method=KernelMethod(name, self.n_threads))
-        if kind == "threads":
+            method = KernelMethod(name, self.n_threads)
+        elif kind == "threads":
             if not name.isdigit():
                 raise DebuggerError(f"{name!r} is no number of threads")
             method = threads_method("cpu", int(name[:6]))
-            return Side(method.name, method=method)
-        if name.lower() == "ref":
-            return Side("ref", method=ReferenceMethod())
-        method = device_method(name, self.n_threads)
-        return Side(name.lower(), method=method)
+        else:
+            method = ReferenceMethod() if name.lower() == "ref" else device_method(name, self.n_threads)
+        self._open.append(method)
+        return Side(name.lower() if kind == "backend" else method.name, method=method)
 
     def model(self, name: str) -> Side:
         """A model file, or the run at hand."""
@@ -248,8 +246,3 @@ def input_bytes(session: Session, ev: Eval, start: int, size: int) -> bytes:
         if write.address <= start and start + size <= write.address + len(write.new):
             return write.new[start - write.address : start - write.address + size]
     return Past(session.engine, (ev.index, -1)).read(start, size)[0]
-
-
-def kernel_names() -> list[str]:
-    """The variants that can be compared."""
-    return [item.name for item in _kernels.variants() if item.supported]

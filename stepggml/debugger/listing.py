@@ -75,6 +75,8 @@ def plain_data(value: Any) -> Any:
         return {str(key): plain_data(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain_data(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain_data(value.tolist())
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not np.isfinite(value):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...ggml import alloc as ggml_alloc
 from ...ggml import ggml_op_name, ggml_tensor
 from ...ggml.ops import op_records
 from ..errors import DebuggerError
@@ -346,9 +345,3 @@ def free_blocks(decision: Decision) -> tuple[FreeBlock, ...]:
         FreeBlock(offset, size, size >= decision.padded, i == decision.chosen, i == last)
         for i, (offset, size) in enumerate(decision.free)
     )
-
-
-def source_of_rule() -> tuple[str, int]:
-    """File and first line of the allocator's question about an operand."""
-    code = ggml_alloc.can_reuse_parent.__code__
-    return code.co_filename, code.co_firstlineno

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ...ggml import GGML_OP_NONE, ggml_n_dims, ggml_op_name, ggml_tensor, ggml_type_name
 from ..errors import DebuggerError
 from ..history import Place
@@ -60,7 +62,9 @@ def explain(session: Session, what: Any, index: Element = (0, 0, 0, 0), detail: 
     explainer = explainers().get(ggml_op_name(tensor.op))
     if explainer is None:
         raise DebuggerError(f"there is no explanation of {ggml_op_name(tensor.op)}")
-    return explainer(Case(session, ev, i, index, detail))
+    # infinities and NaN travel on, as they do in the kernels
+    with np.errstate(all="ignore"):
+        return explainer(Case(session, ev, i, index, detail))
 
 
 def label(look: Looker, tensor: ggml_tensor) -> str:

@@ -69,7 +69,10 @@ class Past:
                 for write in (*ev.before, *ev.patches.get(-1, ())):
                     if overlaps(write, address, size):
                         return Change(number, None, write_text(write))
-            last = cursor.k if number == cursor.e else ev.last
+            last = ev.last
+            if number == cursor.e:
+                # a node that is being stepped through has begun to write
+                last = cursor.k + (1 if cursor.in_reference else 0)
             change = self._change_within(ev, k, last, address, size)
             if change is not None:
                 return change
