@@ -16,7 +16,7 @@ from libc.stdint cimport int64_t, uint16_t
 from .activations cimport PIECE, column_of, float_columns, pack_codes, pack_panel, partner_type
 from .dots cimport dot_bf16, dot_f16, dot_f32
 from .ggml cimport (
-    ASSERTION, DONE, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q2_K, GGML_TYPE_Q3_K, GGML_TYPE_Q4_0,
+    ASSERTION, DONE, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q2_K, GGML_TYPE_Q3_K, GGML_TYPE_Q4_0,
     GGML_TYPE_Q4_1, GGML_TYPE_Q4_K, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_Q8_0,
     UNSUPPORTED, ggml_blck_size, ggml_compute_params, ggml_tensor, ggml_type_size,
 )
@@ -33,6 +33,8 @@ cdef enum:
     FEW_COLUMNS = 6        # up to here each column is multiplied by itself
     MAX_COLUMNS = 256      # columns of one matrix packed at a time
     MAX_CODE_COLUMNS = 252
+    AHEAD = 4096           # bytes that the memory needs to keep up with one core
+    ROWS_AHEAD = 8         # the same in short rows that lie apart
     MAX_SCRATCH = 1 << 24  # bytes of panels packed at a time, unless one matrix alone needs more
 
 
@@ -49,23 +51,42 @@ cdef inline char *result_of(const ggml_tensor *dst, int64_t matrix) noexcept nog
 
 
 # ------------------------------------------------------------------------------------------- float weights, few columns
-cdef void float_rows(const ggml_tensor *a, const char *row, const char *y, int64_t y_step, int64_t n_columns, char *out,
-                     int64_t nb1, int64_t n_rows) noexcept nogil:
+cdef inline int64_t bytes_ahead(const ggml_tensor *a) noexcept nogil:
+    """From what is read to what is asked for: rows to come, of which the nearest are on their way already."""
+    cdef int64_t step = a.nb[1]
+    return AHEAD if step < AHEAD and step == a.ne[0] * <int64_t>a.nb[0] else (ROWS_AHEAD if step < AHEAD else 1) * step
+
+
+cdef inline void float_rows(int type, const ggml_tensor *a, const char *row, const char *y, int64_t y_step,
+                            int64_t n_columns, char *out, int64_t nb1, int64_t n_rows) noexcept nogil:
     """n_rows rows of F32, F16 or BF16 weights times n_columns columns of floats."""
-    cdef int64_t r, j, K = a.ne[0]
+    cdef int64_t r, j, K = a.ne[0], ahead = bytes_ahead(a)
     cdef const float *column
+    cdef const char *next_rows
     cdef float *result
     for r in range(n_rows):
+        next_rows = row + ahead
         for j in range(n_columns):
             column = <const float *>(y + j * y_step)
             result = <float *>(out + j * nb1) + r
-            if a.type == GGML_TYPE_F32:
-                result[0] = dot_f32(<const float *>row, column, K)
-            elif a.type == GGML_TYPE_F16:
-                result[0] = dot_f16(<const uint16_t *>row, column, K)
+            if type == GGML_TYPE_F32:
+                result[0] = dot_f32(<const float *>row, column, K, next_rows)
+            elif type == GGML_TYPE_F16:
+                result[0] = dot_f16(<const uint16_t *>row, column, K, next_rows)
             else:
-                result[0] = dot_bf16(<const uint16_t *>row, column, K)
+                result[0] = dot_bf16(<const uint16_t *>row, column, K, next_rows)
+            next_rows = NULL
         row += a.nb[1]
+
+
+cdef void any_float_rows(const ggml_tensor *a, const char *row, const char *y, int64_t y_step, int64_t n_columns,
+                         char *out, int64_t nb1, int64_t n_rows) noexcept nogil:
+    if a.type == GGML_TYPE_F32:
+        float_rows(GGML_TYPE_F32, a, row, y, y_step, n_columns, out, nb1, n_rows)
+    elif a.type == GGML_TYPE_F16:
+        float_rows(GGML_TYPE_F16, a, row, y, y_step, n_columns, out, nb1, n_rows)
+    else:
+        float_rows(GGML_TYPE_BF16, a, row, y, y_step, n_columns, out, nb1, n_rows)
 
 
 cdef int few_columns(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:
@@ -89,8 +110,8 @@ cdef int few_columns(const ggml_compute_params *params, ggml_tensor *dst) noexce
         row = first % a.ne[1]
         n = min(a.ne[1] - row, end - first)
         y = column_of(b, matrix * n_columns) if as_it_is else columns + matrix * n_columns * K * 4
-        float_rows(a, matrix_of(a, b, matrix) + row * <int64_t>a.nb[1], y, b.nb[1] if as_it_is else K * 4, n_columns,
-                   result_of(dst, matrix) + row * 4, dst.nb[1], n)
+        any_float_rows(a, matrix_of(a, b, matrix) + row * <int64_t>a.nb[1], y, b.nb[1] if as_it_is else K * 4,
+                       n_columns, result_of(dst, matrix) + row * 4, dst.nb[1], n)
         first += n
     return DONE
 
