@@ -84,8 +84,9 @@ class Decisions:
         key = len(self.engine.cursor.evals)
         if cgraph.n_nodes == 0 and cgraph.n_leafs == 0:
             # graphs of one model are made by the same calls: keep one list for all
-            if key >= 2 and self.builds.get(key - 1) == self.builds.get(key - 2):
-                self.builds[key - 1] = self.builds[key - 2]
+            last, earlier = self.builds.get(key - 1), self.builds.get(key - 2)
+            if last is not None and last == earlier:
+                self.builds[key - 1] = earlier
             self.builds[key] = []
         caller = frame.f_back
         code = caller.f_code
