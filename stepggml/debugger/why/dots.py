@@ -9,6 +9,8 @@ import numpy as np
 from .blocks import Blocks
 from .record import Column, Step, Table
 
+# How an activation block's scale is chosen, where it is not from the largest magnitude.
+SCALES = {"q8_K": "x of largest |x| / -127"}
 # Codes shown of a block that is spelled out.
 MAX_CODES = 32
 
@@ -16,7 +18,7 @@ MAX_CODES = 32
 @dataclass(frozen=True)
 class BlockDot:
     """A dot product of two rows of blocks. Arrays are by block: isum: integers; dd: product of both scales; terms: what
-    is added, in double; magnitudes: the same with every product positive.
+    is added, in double; magnitudes: the same with every product positive; msum: integers that dmin is multiplied with.
     """
 
     isum: np.ndarray
@@ -24,6 +26,7 @@ class BlockDot:
     terms: np.ndarray
     magnitudes: np.ndarray
     columns: tuple[Column, ...]
+    msum: np.ndarray | None = None
 
     @property
     def total(self) -> float:
@@ -62,13 +65,14 @@ def super_block_dot(w: Blocks, a: Blocks) -> BlockDot:
     terms = dd * isum
     magnitudes = np.abs(dd) * (np.abs(w.sc) * np.abs(products).sum(axis=2)).sum(axis=1)
     columns = [Column("d w", w.d), Column("d x", a.d), Column("sum sc*isum", isum, "int")]
+    msum = None
     if w.mn is not None:
         msum = (w.mn * sub_sums(a, n_sub)).sum(axis=1)
         minima = w.dmin.astype(np.float64) * a.d * msum
         terms = terms - minima
         magnitudes = magnitudes + np.abs(minima)
         columns += [Column("dmin w", w.dmin, wide=90), Column("sum mn*bsum", msum, "int", wide=100)]
-    return BlockDot(isum, dd, terms, magnitudes, tuple(columns))
+    return BlockDot(isum, dd, terms, magnitudes, tuple(columns), msum)
 
 
 def sub_sums(a: Blocks, n_sub: int) -> np.ndarray:
@@ -133,14 +137,14 @@ def block_fields(w: Blocks, a: Blocks, b: int, dot: BlockDot) -> tuple[Step, ...
     """Block b in numbers: its scales and term."""
     steps = [
         Step(f"block {b}: d w", float(w.d[b]), "the weights' scale"),
-        Step("d x", float(a.d[b]), f"the activations' scale: largest |x| of the {a.size} / 127"),
+        Step("d x", float(a.d[b]), "the activations' scale: " + SCALES.get(a.type, "largest |x| / 127")),
     ]
     if w.m is not None:
         steps += [Step("m w", float(w.m[b]), "the weights' offset"), Step("s x", float(a.s[b]), "d x * sum of q x")]
         formula = f"d w * d x * {int(dot.isum[b])} + m w * s x"
     elif w.mn is not None:
         steps.append(Step("dmin w", float(w.dmin[b]), "the scale of the minima"))
-        formula = f"d w * d x * {int(dot.isum[b])} - dmin w * d x * (sum of mn*bsum)"
+        formula = f"d w * d x * {int(dot.isum[b])} - dmin w * d x * {int(dot.msum[b])}"
     else:
         formula = f"d w * d x * {int(dot.isum[b])}"
     return (*steps, Step("term", float(dot.terms[b]), formula))
