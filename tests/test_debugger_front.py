@@ -60,6 +60,8 @@ def bring_back(talk: Conversation) -> None:
             session.breakpoints.remove(item.id)
     if session.state != "stopped" or session.eval_index < 0:
         start_anew(talk)
+    if session.engine.cursor.in_reference:  # `sk` stepped into a node, where time stands still
+        start_anew(talk)
     session.goto((0, NODE))
     console.in_output = False
 

@@ -159,10 +159,6 @@ def suites(node: ast.AST) -> Iterator[list[ast.stmt]]:
 
 def style_breaks(path: Path) -> Iterator[str]:
     tree = parse(path)
-    in_class_body: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef):
-            in_class_body.update(id(sub) for child in node.body if not isinstance(child, ast.FunctionDef) for sub in ast.walk(child))
     for node in ast.walk(tree):
         if isinstance(node, SUGAR) and not (isinstance(node, ast.GeneratorExp) and in_repr(tree, node)):
             yield f"{where(path, node)}: {type(node).__name__}"
