@@ -395,7 +395,7 @@ def test_any_output_can_be_saved_as_svg(talk: Conversation, tmp_path: Path) -> N
         assert root.tag.endswith("svg") and len(root) > 3, line
     assert talk.good(f"heat KQ_soft_max[:,:,0] -o {tmp_path / 'p.png'}").startswith("wrote")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG\r\n")
-    assert "cannot write" in talk.error("vmmap -o /nonexistent/x.svg")
+    assert "cannot write" in talk.error(f"vmmap -o {tmp_path / 'nowhere' / 'x.svg'}")
 
 
 def test_checkpoints_and_stops_seen_before(talk: Conversation) -> None:
