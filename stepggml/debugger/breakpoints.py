@@ -13,7 +13,7 @@ from .conditions import Condition, compile_condition
 from .errors import DebuggerError
 from .sources import Sources, short_path, similar
 
-CATCHES = ("nan", "inf", "inplace", "overwrite", "alloc", "assert")
+CATCHES = ("nan", "inf", "inplace", "overwrite", "alloc", "assert", "split")
 
 PLACES = "a place is file:line, a function, node:12, op:MUL_MAT, name:/re/, layer:3 or tensor:NAME"
 
@@ -57,8 +57,8 @@ class BreakpointTable:
         """A breakpoint at `file:line`, `function`, `node:12`, `op:MUL_MAT`, `name:/re/`, `layer:3` or `tensor:NAME`.
 
         Also `watch:TENSOR`, `watch:0xADDR,LEN`, `rwatch:...` (a node writes or reads those bytes), `catch:nan`,
-        `catch:inf`, `catch:inplace`, `catch:overwrite`, `catch:alloc`, `catch:assert`, and `when:EXPR` (any node for
-        which EXPR holds). Raises DebuggerError for what matches nothing.
+        `catch:inf`, `catch:inplace`, `catch:overwrite`, `catch:alloc`, `catch:assert`, `catch:split`, and
+        `when:EXPR` (any node for which EXPR holds). Raises DebuggerError for what matches nothing.
         """
         spec = spec.strip()
         if not spec:

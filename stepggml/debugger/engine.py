@@ -44,6 +44,7 @@ from .nodestops import Goal, NodeReason, NodeStops, count_hit, drop_temporary
 from .programs import Program
 from .provenance import Provenance
 from .sources import Sources
+from .splits import running_split
 from .tracer import Killed, LineGoal, LineStop, Tracer
 from .values import convert
 from .why.decisions import Decisions
@@ -249,6 +250,7 @@ class Engine:
                 self.world.graph = cgraph
             self.world.graph_computed = True
             ev = self.cursor.begin(backend, cgraph, run_numbers(frame))
+            ev.split = running_split(frame, cgraph)
             self.n_past, self.n_tokens = ev.n_past, ev.n_tokens
             return self._drive(ev, frame)
         finally:

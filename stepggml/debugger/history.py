@@ -21,6 +21,7 @@ import numpy as np
 from ..ggml import ggml_backend
 from .images import BufferImage
 from .provenance import Maker
+from .splits import SplitInfo
 from .tables import Columns
 
 # A place in time: evaluation, and the last node computed in it (-1: none yet).
@@ -57,7 +58,7 @@ class Eval:
 
     Arrays and lists are by node: addresses of the structs, names, makers, il (-1: none), op, noop, start and end of the
     bytes, old (undo entries). done: the last node that the program itself has reached. before: what was written since
-    the evaluation before; patches: the user's changes after a node.
+    the evaluation before; patches: the user's changes after a node. split: the scheduler's split that begins here.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Eval:
         self.n_tokens = 0
         self.done = -1
         self.status = 0
+        self.split: SplitInfo | None = None
         self.old: list[bytes | None] = [None] * len(addresses)
         self.before: list[Write] = []
         self.patches: dict[int, list[Write]] = {}

@@ -178,6 +178,8 @@ class NodeStops:
             return self._inplace(ev)
         if point.kind == "catch" and point.target == "overwrite":
             return self._overwriting(ev)
+        if point.kind == "catch" and point.target == "split":
+            return nothing if ev.split is None else np.zeros(1, dtype=np.int64)
         if point.kind == "catch" and point.target in ("alloc", "assert"):
             return nothing
         return None
@@ -265,6 +267,9 @@ class NodeStops:
                 return False, ""
             yes, note = holds(point.compiled, self.names(ev, k)) if point.compiled else (True, "")
             return yes, note or f"{n} of {bad.size} values are {point.target}"
+        if point.kind == "catch" and point.target == "split":
+            yes, note = holds(point.compiled, self.names(ev, k)) if point.compiled else (True, "")
+            return yes, note or (ev.split.text if yes else "")
         note = watch_note(ev, k, *point.target) if point.kind == "watch" else ""
         if point.compiled is None:
             return True, note

@@ -236,15 +236,6 @@ def info_backends(console: Console) -> list[Line]:
     return lines
 
 
-@command("info splits", group="look", needs="run")
-def info_splits(console: Console) -> Line:
-    """Say how a scheduler has split the graph over backends.
-
-    Example: info splits
-    """
-    return Line("one split: a single backend computes the whole graph, there is no scheduler in this run")
-
-
 @command("info line", group="look", needs="run")
 def info_line(console: Console, where: Rest = "") -> list[Line]:
     """List the nodes and tensors that a source line has made in the current graph; without one, the current line.

@@ -8,6 +8,7 @@ from ...ggml import ggml_blck_size, ggml_n_dims, ggml_nbytes, ggml_nelements, gg
 from ..arguments import Address, AddressArg, Count, Element, Fmt, Tensor, Word
 from ..command import command
 from ..errors import DebuggerError
+from ..mappings import mappings_of
 from ..memory import address_of_element, read_bytes
 from ..panels import hexdump as hexdump_panel
 from ..panels import memory_map
@@ -205,16 +206,17 @@ def distance(console: Console, a: AddressArg, b: AddressArg) -> Line:
 
 @command("vmmap", group="memory", needs="run")
 def vmmap(console: Console) -> list[Line]:
-    """Draw the program's memory: context pools and backend buffers by address, with their use.
+    """Draw the program's memory: context pools, backend buffers and mapped files by address, with their use.
 
     As with every command, -o FILE.svg saves what is shown.
 
     Example: vmmap
     """
     snapshot = console.session.snapshot(nodes=False)
-    if not snapshot.pools and not snapshot.buffers:
+    mappings = mappings_of(console.session, tensors=False)
+    if not snapshot.pools and not snapshot.buffers and not mappings:
         return [Line("no memory of ggml's yet")]
-    return memory_map.render(snapshot.pools, snapshot.buffers, console.width)
+    return memory_map.render(snapshot.pools, snapshot.buffers, console.width, mappings)
 
 
 @command("telescope", group="memory", needs="run")

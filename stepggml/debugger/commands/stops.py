@@ -14,6 +14,7 @@ from ..listing import Report
 from ..session import Session
 from ..stops import Stop
 from ..style import Line, plural, table
+from ..why.backend import find_sched
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -196,13 +197,20 @@ def rwatch(session: Session, what: Rest) -> Line:
 
 
 @command("catch", group="stops", repeats=False)
-def catch(session: Session, event: Literal["nan", "inf", "inplace", "overwrite", "alloc", "assert"]) -> Line:
-    """Stop at an event: the first nan or inf in a node, a node computed in place, one that overwrites another tensor's
-    bytes, an allocation, a failed GGML_ASSERT.
+def catch(session: Session, event: Literal["nan", "inf", "inplace", "overwrite", "alloc", "assert", "split"]) -> Line:
+    """Stop at an event: nan or inf in a node, a node computed in place, one that overwrites another, and those below.
+
+    alloc: a buffer is allocated. assert: a GGML_ASSERT fails. split: a scheduler goes on to another split; the stop is
+    at its first node. With the CPU alone a graph has one split.
 
     Example: catch nan
+    Example: catch split
     """
-    return added(session.breakpoints.add(f"catch:{event}"))
+    line = added(session.breakpoints.add(f"catch:{event}"))
+    engine = session.engine
+    if event == "split" and engine is not None and engine.cursor.evals and find_sched(engine) is None:
+        line.add(("dim", "; this run has no scheduler so far, so there is no split to stop at"))
+    return line
 
 
 @command("run-until", group="stops", needs="move")

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..mappings import MappingInfo
 from ..snapshot import BufferInfo, PoolInfo
-from ..style import Line, elide, rule, table
+from ..style import Line, elide, plural, rule, table
 from .pools import HEADER, bar
 
 
-def render(pools: Sequence[PoolInfo], buffers: Sequence[BufferInfo], width: int) -> list[Line]:
-    """Pools and buffers by address."""
+def render(
+    pools: Sequence[PoolInfo], buffers: Sequence[BufferInfo], width: int, mappings: Sequence[MappingInfo] = ()
+) -> list[Line]:
+    """Pools, buffers and mapped files by address. A buffer over a file follows it, and is counted once."""
     regions = []
     for pool in pools:
         state = "freed" if pool.freed else f"{pool.n_objects} objects"
         regions.append((pool.address, pool.size, pool.used, "context pool", pool.name, state))
     for item in buffers:
-        state = "freed" if item.freed else item.usage
+        state = "freed" if item.freed else item.usage if item.type == "CPU" else item.type
         regions.append((item.base, item.size, item.used, f"{item.kind} buffer", item.name, state))
+    total = sum(region[1] for region in regions)
+    n_regions = len(regions)
+    for mapping in mappings:
+        n = plural(len(mapping.fragments), "fragment")
+        regions.append((mapping.address, mapping.size, mapping.mapped, "file mapping", mapping.name, n))
+        for first, last in mapping.fragments:
+            place = f"{first:,} to {last:,}"
+            regions.append((mapping.address + first, last - first, last - first, "  fragment", place, "mapped"))
     rows = []
-    for address, size, used, kind, name, state in sorted(regions):
+    # of what begins at one address, the larger first
+    for address, size, used, kind, name, state in sorted(regions, key=lambda region: (region[0], -region[1])):
         rows.append(
             (
                 Line(("address", f"{address:#x}")),
@@ -27,13 +39,15 @@ def render(pools: Sequence[PoolInfo], buffers: Sequence[BufferInfo], width: int)
                 f"{size:,}",
                 Line(("type", kind)),
                 Line(("name", elide(name, 32))),
-                bar(used, size),
+                bar(used, size, 8),
                 state,
             )
         )
     headers = ("from", "to", "bytes", "what", "name", "used", "")
-    total = sum(region[1] for region in regions)
-    lines = [rule("memory", width, f"{total:,} B in {len(regions)} regions")]
+    fields = [f"{total:,} B in {n_regions} regions"]
+    if mappings:
+        fields.append(plural(len(mappings), "mapped file"))
+    lines = [rule("memory", width, *fields)]
     return lines + table(headers, rows, width, align="llrllll", flex=4)
 
 
