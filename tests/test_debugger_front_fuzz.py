@@ -85,8 +85,8 @@ def test_random_lines(talk: Conversation, seed: int) -> None:
         if session.state != "stopped":
             talk.good("start", "si 30")
         if i % 500 == 499:
-            # it still works
-            talk.good("goto 0:30", "p n_embd")
+            # it still works, wherever the lines have led it: perhaps to the end, where nothing is left to go back to
+            talk.good("start", "si 30", "p n_embd")
     assert "2" in talk.good("p 1 + 1")
 
 
