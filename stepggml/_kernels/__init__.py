@@ -28,11 +28,13 @@ except ImportError as e:
     raise ImportError(f"stepggml's compiled kernels are missing ({e}): run `make build` or `pip install .`") from e
 
 __all__ = [
-    "ENVIRONMENT", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row", "kernel_address",
-    "kernel_names", "measurements", "quantize_row", "set_gelu_tables", "struct_layout", "variants",
+    "ENVIRONMENT", "GROUP_ROWS", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row", "kernel_address",
+    "kernel_names", "measurements", "pack_groups", "quantize_row", "set_gelu_tables", "struct_layout", "unpack_groups",
+    "variants",
 ]
 
 ENVIRONMENT = "STEPGGML_KERNELS"
+GROUP_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,20 @@ def quantize_row(type_id: int, src_addr: int, dst_addr: int, n: int, runtime: bo
 def dequantize_row(type_id: int, src_addr: int, dst_addr: int, n: int) -> None:
     """Convert n elements of a type to floats. Raises ValueError as quantize_row does."""
     _modules[_loaded(None)]["quants"].dequantize_row(type_id, src_addr, dst_addr, n)
+
+
+def pack_groups(type_id: int, src_addr: int, dst_addr: int, n_groups: int, n_per_row: int) -> None:
+    """Rows of a quantized type, 16 * n_groups of them, into groups of sixteen rows side by side: what the kernels of
+    MUL_MAT and GET_ROWS expect of a tensor whose `extra` is not 0.
+
+    Source and destination have the same size and must not overlap. Raises ValueError as quantize_row does.
+    """
+    _modules[_loaded(None)]["quants"].pack_groups(type_id, src_addr, dst_addr, n_groups, n_per_row)
+
+
+def unpack_groups(type_id: int, src_addr: int, dst_addr: int, n_groups: int, n_per_row: int) -> None:
+    """The inverse of pack_groups."""
+    _modules[_loaded(None)]["quants"].unpack_groups(type_id, src_addr, dst_addr, n_groups, n_per_row)
 
 
 _load(_chosen.name)

@@ -90,11 +90,15 @@ cdef void any_float_rows(const ggml_tensor *a, const char *row, const char *y, i
 
 
 cdef int few_columns(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:
-    """Every weight row by itself; the rows of all matrices, end to end, are shared out."""
+    """Every weight row by itself.
+
+    Each thread takes a stretch of rows of every matrix. The matrices of a batch are attention heads, slices of the same
+    wide rows in memory: so a few rows are done for all heads before the next few, and the memory is walked once.
+    """
     cdef const ggml_tensor *a = dst.src[0]
     cdef const ggml_tensor *b = dst.src[1]
     cdef int64_t n_columns = b.ne[1], n_matrices = b.ne[2] * b.ne[3], K = b.ne[0]
-    cdef int64_t first, end, matrix, row, n
+    cdef int64_t row, end, matrix, n, first_matrix = 0, end_matrix = n_matrices
     cdef bint as_it_is = a.type == GGML_TYPE_F32
     cdef char *columns = NULL
     cdef const char *y
@@ -104,15 +108,19 @@ cdef int few_columns(const ggml_compute_params *params, ggml_tensor *dst) noexce
             return ASSERTION
         float_columns(params, b, a.type, <float *>columns)
         ggml_barrier(params)
-    share(params, a.ne[1] * n_matrices, &first, &end)
-    while first < end:
-        matrix = first // a.ne[1]
-        row = first % a.ne[1]
-        n = min(a.ne[1] - row, end - first)
-        y = column_of(b, matrix * n_columns) if as_it_is else columns + matrix * n_columns * K * 4
-        any_float_rows(a, matrix_of(a, b, matrix) + row * <int64_t>a.nb[1], y, b.nb[1] if as_it_is else K * 4,
-                       n_columns, result_of(dst, matrix) + row * 4, dst.nb[1], n)
-        first += n
+    if a.ne[1] >= n_matrices:
+        share(params, a.ne[1], &row, &end)
+    else:
+        share(params, n_matrices, &first_matrix, &end_matrix)
+        row = 0
+        end = a.ne[1]
+    while row < end:
+        n = min(end - row, <int64_t>ROWS_AHEAD) if n_matrices > 1 else end - row
+        for matrix in range(first_matrix, end_matrix):
+            y = column_of(b, matrix * n_columns) if as_it_is else columns + matrix * n_columns * K * 4
+            any_float_rows(a, matrix_of(a, b, matrix) + row * <int64_t>a.nb[1], y, b.nb[1] if as_it_is else K * 4,
+                           n_columns, result_of(dst, matrix) + row * 4, dst.nb[1], n)
+        row += n
     return DONE
 
 

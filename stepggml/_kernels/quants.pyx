@@ -1,10 +1,11 @@
-"""Rows of floats to any type and back, for Python: the quantizers of blocks.pxd by address (C: from_float_ref,
-to_float).
+"""Conversions for Python, by address: rows of floats to any type and back (blocks.pxd; C: from_float_ref, to_float),
+and quantized rows to groups of sixteen and back (groups.pxd).
 """
 from libc.stdint cimport int64_t
 
 from .blocks cimport floats_to_row, row_to_floats
 from .ggml cimport ggml_blck_size, ggml_type_size
+from .groups cimport GROUP_ROWS, place_blocks, take_row
 
 KERNELS = {}
 
@@ -34,3 +35,26 @@ def dequantize_row(int type_id, size_t src_addr, size_t dst_addr, int64_t n) -> 
         known = row_to_floats(type_id, <const void *>src_addr, <float *>dst_addr, n)
     if not known:
         raise ValueError(f"no compiled quantizer for type {type_id}")
+
+
+def pack_groups(int type_id, size_t src_addr, size_t dst_addr, int64_t n_groups, int64_t n_per_row) -> None:
+    """Sixteen rows of n_per_row elements after another, from plain rows to groups; the two places must not overlap."""
+    _check(type_id, n_per_row)
+    cdef int64_t blocks = n_per_row // ggml_blck_size(type_id), row_bytes = blocks * <int64_t>ggml_type_size(type_id)
+    cdef int64_t i
+    with nogil:
+        for i in range(n_groups):
+            place_blocks(type_id, <const char *>src_addr + i * GROUP_ROWS * row_bytes, row_bytes, blocks,
+                         <char *>dst_addr + i * GROUP_ROWS * row_bytes)
+
+
+def unpack_groups(int type_id, size_t src_addr, size_t dst_addr, int64_t n_groups, int64_t n_per_row) -> None:
+    """The inverse of pack_groups."""
+    _check(type_id, n_per_row)
+    cdef int64_t blocks = n_per_row // ggml_blck_size(type_id), row_bytes = blocks * <int64_t>ggml_type_size(type_id)
+    cdef int64_t i, r
+    with nogil:
+        for i in range(n_groups):
+            for r in range(GROUP_ROWS):
+                take_row(type_id, <const char *>src_addr + i * GROUP_ROWS * row_bytes, r, blocks,
+                         <char *>dst_addr + (i * GROUP_ROWS + r) * row_bytes)

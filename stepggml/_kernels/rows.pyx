@@ -7,16 +7,19 @@ from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.string cimport memcpy
 
 from .blocks cimport floats_to_row, row_to_floats
+from .codes cimport V_BYTES, WORD_VECTORS, transpose_words
 from .ggml cimport (
     ASSERTION, DONE, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_I32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q2_K,
     GGML_TYPE_Q6_K, QK_K, UNSUPPORTED, block_bytes, ggml_blck_size, ggml_compute_params, ggml_is_contiguous,
     ggml_nelements, ggml_nrows, ggml_tensor, ggml_type_size, row_at, same_shape,
 )
-from .simd cimport bf16_to_float, float_to_bf16, float_to_half, half_to_float
+from .groups cimport GROUP_ROWS, group_block_bytes, is_repacked, take_row
+from .simd cimport V_LANES, bf16_to_float, float_to_bf16, float_to_half, half_to_float, prefetch
 from .team cimport share
 
 cdef enum:
     CHUNK = 512  # floats converted at a time, a whole number of blocks
+    TILE = 16    # a matrix is transposed in squares of this: 64 bytes of floats, a cache line
 
 
 # ------------------------------------------------------------------------------------------------------------- GET_ROWS
@@ -45,12 +48,25 @@ cdef int ggml_compute_forward_get_rows(const ggml_compute_params *params, ggml_t
         i2 = row // b.ne[0] // b.ne[1]
         index = (<int32_t *>index_at(b, row))[0]
         source = <char *>a.data + index * <int64_t>a.nb[1] + i1 * <int64_t>a.nb[2] + i2 * <int64_t>a.nb[3]
+        if is_repacked(a) and index < a.ne[1] // GROUP_ROWS * GROUP_ROWS:
+            row_of_group(a.type, source - index % GROUP_ROWS * <int64_t>a.nb[1], index % GROUP_ROWS,
+                         <float *>(<char *>dst.data + i0 * <int64_t>dst.nb[1]), a.ne[0])
+            continue
         target = <char *>dst.data + i0 * <int64_t>dst.nb[1] + i1 * <int64_t>dst.nb[2] + i2 * <int64_t>dst.nb[3]
         if a.type == GGML_TYPE_I32:
             memcpy(target, source, a.ne[0] * 4)
         else:
             row_to_floats(a.type, source, <float *>target, a.ne[0])
     return DONE
+
+
+cdef void row_of_group(int type, const char *group, int r, float *y, int64_t n) noexcept nogil:
+    """Row r of a group, as floats."""
+    cdef char block[300]
+    cdef int64_t i, size = ggml_blck_size(type)
+    for i in range(n // size):
+        take_row(type, group + i * group_block_bytes(type), r, 1, block)
+        row_to_floats(type, block, y + i * size, size)
 
 
 cdef inline char *index_at(const ggml_tensor *b, int64_t n) noexcept nogil:
@@ -178,6 +194,9 @@ cdef void copy_tile(const ggml_tensor *a, const ggml_tensor *dst, char *x, char 
     cdef int64_t i0, i1
     cdef int64_t x_step = a.nb[0], y_step = dst.nb[1]
     if a.type == dst.type and ggml_type_size(a.type) == 4:
+        if n0 == TILE and n1 == TILE:
+            copy_square(x, x_step, y, y_step)
+            return
         for i1 in range(n1):
             for i0 in range(n0):
                 (<int32_t *>(y + i1 * y_step))[i0] = (<const int32_t *>(x + i0 * x_step))[i1]
@@ -191,6 +210,19 @@ cdef void copy_tile(const ggml_tensor *a, const ggml_tensor *dst, char *x, char 
                 (<uint16_t *>(y + i1 * y_step))[i0] = (<const uint16_t *>(x + i0 * x_step))[i1]
 
 
+cdef inline void copy_square(const char *x, int64_t x_step, char *y, int64_t y_step) noexcept nogil:
+    """16 x 16 elements of 4 bytes: sixteen lines in, sixteen lines out, four at a time."""
+    cdef char words[4 * 64]
+    cdef int column, w, part, r
+    for r in range(16):
+        prefetch(x + (r + 16) * x_step)  # of the next square
+    for column in range(0, 16, 4):
+        for part in range(WORD_VECTORS):
+            transpose_words(x + part * V_LANES * x_step + 4 * column, x_step, words + part * V_BYTES)
+        for w in range(4):
+            memcpy(y + (column + w) * y_step, words + 64 * w, 64)
+
+
 cdef bint is_transpose(const ggml_tensor *a, const ggml_tensor *dst) noexcept nogil:
     """Rows of dst that gather one column each of `a`: worth doing tile by tile, so that no cache line is fetched twice.
     """
@@ -202,20 +234,18 @@ cdef bint is_transpose(const ggml_tensor *a, const ggml_tensor *dst) noexcept no
 
 
 cdef void copy_transposed(const ggml_compute_params *params, const ggml_tensor *a, ggml_tensor *dst) noexcept nogil:
-    cdef int64_t first, end, row, i0, n1, first_column, end_column
-    cdef int64_t n_matrices = dst.ne[2] * dst.ne[3]
-    cdef int64_t tiles = (dst.ne[1] + 15) // 16
-    share(params, n_matrices * tiles, &first, &end)
-    for row in range(first, end):
-        n1 = row % tiles * 16
-        first_column = row // tiles * dst.ne[1] + n1
-        n1 = min(<int64_t>16, dst.ne[1] - n1)
-        i0 = 0
-        while i0 < dst.ne[0]:
-            end_column = min(<int64_t>16, dst.ne[0] - i0)
-            copy_tile(a, dst, row_at(a, first_column) + i0 * <int64_t>a.nb[0],
-                      row_at(dst, first_column) + i0 * <int64_t>dst.nb[0], end_column, n1)
-            i0 += end_column
+    """This thread's columns of every matrix, sixteen of them for all matrices before the next: the matrices are slices
+    of the same wide rows in memory, so those are read from end to end, once.
+    """
+    cdef int64_t first, end, i0, i1, matrix, n0, row
+    share(params, (dst.ne[0] + TILE - 1) // TILE, &first, &end)
+    for i0 in range(first * TILE, min(end * TILE, dst.ne[0]), 16):
+        n0 = min(<int64_t>TILE, dst.ne[0] - i0)
+        for matrix in range(dst.ne[2] * dst.ne[3]):
+            for i1 in range(0, dst.ne[1], 16):
+                row = matrix * dst.ne[1] + i1
+                copy_tile(a, dst, row_at(a, row) + i0 * <int64_t>a.nb[0], row_at(dst, row) + i0 * <int64_t>dst.nb[0],
+                          n0, min(<int64_t>TILE, dst.ne[1] - i1))
 
 
 cdef void copy_quantized(const ggml_tensor *a, ggml_tensor *dst, int64_t first, int64_t end) noexcept nogil:

@@ -1,6 +1,7 @@
 """The CPU backend: ggml's tables for the processor at hand, a team of threads, and the compiled kernels of floor 0.
 
-Mirrors: ggml/src/ggml-cpu/ggml-cpu.cpp (device and backend). Its buffers are in _cpu_buffer.py.
+Mirrors: ggml/src/ggml-cpu/ggml-cpu.cpp (device and backend). Its buffers are in _cpu_buffer.py
+and _cpu_repack.py.
 
 A graph becomes one flat plan (kernel address, tensor address, number of tasks) that floor 0 executes without Python in
 between. An op without a compiled kernel, or a combination of types a kernel declines, runs the reference of ggml/ops
@@ -54,6 +55,13 @@ from stepggml.ggml.tensor import ggml_op_desc, ggml_tensor
 from stepggml.ggml.types import GGML_TYPE_F32, ggml_get_type_traits
 
 from ._cpu_buffer import ggml_backend_cpu_buffer_from_ptr, ggml_backend_cpu_buffer_type
+from ._cpu_repack import (
+    can_be_read_repacked,
+    can_be_repacked,
+    ggml_backend_cpu_repack_buffer_type,
+    is_repacked,
+    repack_buffer_types,
+)
 
 CPU_GUID = bytes.fromhex("aa67c7439618e6b9fb75ef4a72e0cbac")
 
@@ -114,7 +122,7 @@ def ggml_backend_cpu_graph_plan_create(backend: ggml_backend, cgraph: ggml_cgrap
     for node in cgraph.nodes:
         if node.op == GGML_OP_NONE or op_records[node.op].is_noop or ggml_is_empty(node):
             continue
-        _check_allocated(node)
+        _check_operands(node)
         n_tasks = min(ggml_get_n_tasks(node, context.n_threads), cplan.n_threads)
         nodes.append(node)
         steps.append((kernel_of(node, context.sum_order), ctypes.addressof(node), n_tasks))
@@ -176,7 +184,8 @@ def ggml_backend_cpu_graph_compute(backend: ggml_backend, cgraph: ggml_cgraph) -
 
 def kernel_of(node: ggml_tensor, sum_order: str) -> int:
     """Address of the compiled kernel of a node; 0 when the reference must do."""
-    if sum_order != "fast":
+    # only the fast kernels read repacked weights
+    if sum_order != "fast" and not is_repacked(node.src[0]):
         kernel = ordered_kernel(ggml_op_desc(node).lower(), sum_order)
         if kernel != 0:
             return kernel
@@ -206,12 +215,16 @@ def team_of(context: ggml_backend_cpu_context) -> _kernels.Team:
     return context.threadpool
 
 
-def _check_allocated(node: ggml_tensor) -> None:
-    """A kernel follows data pointers blindly, so none may be NULL."""
+def _check_operands(node: ggml_tensor) -> None:
+    """A kernel follows data pointers blindly, so none may be NULL; and only two ops know repacked operands."""
     if node.data == NULL:
         GGML_ABORT(f"node {node.name!r} has no memory: allocate the graph before computing it")
-    for src in node.src:
-        if src is not None and src.data == NULL:
+    for i, src in enumerate(node.src):
+        if src is None:
+            continue
+        if src.extra != NULL and not can_be_read_repacked(node, i):
+            GGML_ABORT(f"{ggml_op_name(node.op)} of node {node.name!r} cannot read {src.name!r}, which is repacked")
+        if src.data == NULL:
             GGML_ABORT(f"operand {src.name!r} of {node.name!r} has no memory: allocate the graph before computing it")
 
 
@@ -339,6 +352,13 @@ def ggml_backend_cpu_device_supports_op(device: ggml_backend_device, op: ggml_te
     """Everything that has a record; a MUL_MAT takes src1 as floats or in the type its src0 is multiplied with."""
     if op.op not in op_records:
         return False
+    for i, src in enumerate(op.src):
+        if src is None or src.buffer is None or is_host_memory(src.buffer.buft):
+            continue
+        if src.buffer.buft is not ggml_backend_cpu_repack_buffer_type():
+            return False
+        if not can_be_read_repacked(op, i) or not can_be_repacked(src):
+            return False
     if op.op == GGML_OP_MUL_MAT:
         partner = ggml_get_type_traits(op.src[0].type).vec_dot_type
         return partner is not None and op.src[1].type in (GGML_TYPE_F32, partner)
@@ -346,7 +366,20 @@ def ggml_backend_cpu_device_supports_op(device: ggml_backend_device, op: ggml_te
 
 
 def ggml_backend_cpu_device_supports_buft(device: ggml_backend_device, buft: ggml_backend_buffer_type) -> bool:
+    return is_host_memory(buft) or buft is ggml_backend_cpu_repack_buffer_type()
+
+
+def is_host_memory(buft: ggml_backend_buffer_type) -> bool:
+    """Whether addresses in buffers of this type can be read and written."""
     return buft.iface.is_host is not None and buft.iface.is_host(buft)
+
+
+def ggml_backend_cpu_device_get_extra_buffers_type(device: ggml_backend_device) -> list[ggml_backend_buffer_type]:
+    """Kinds of memory for weights that are only multiplied, best first."""
+    bufts = repack_buffer_types()
+    for buft in bufts:
+        buft.device = device
+    return bufts
 
 
 @cache
@@ -401,6 +434,7 @@ PROC_ADDRESSES: dict[str, Callable[..., Any]] = {
     "ggml_backend_set_n_threads": ggml_backend_cpu_set_n_threads,
     "ggml_backend_set_abort_callback": ggml_backend_cpu_set_abort_callback,
     "ggml_backend_get_features": ggml_backend_cpu_get_features,
+    "ggml_backend_dev_get_extra_bufts": ggml_backend_cpu_device_get_extra_buffers_type,
     "set_sum_order": set_sum_order,
 }
 
