@@ -28,9 +28,9 @@ except ImportError as e:
     raise ImportError(f"stepggml's compiled kernels are missing ({e}): run `make build` or `pip install .`") from e
 
 __all__ = [
-    "ENVIRONMENT", "GROUP_ROWS", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row", "kernel_address",
-    "kernel_names", "measurements", "pack_groups", "quantize_row", "set_gelu_tables", "struct_layout", "unpack_groups",
-    "variants",
+    "ENVIRONMENT", "GROUP_ROWS", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row",
+    "kernel_address", "kernel_names", "measurements", "pack_groups", "quantize_row", "set_gelu_tables",
+    "struct_layout", "unpack_groups", "variants",
 ]
 
 ENVIRONMENT = "STEPGGML_KERNELS"
@@ -152,7 +152,7 @@ def dequantize_row(type_id: int, src_addr: int, dst_addr: int, n: int) -> None:
 
 def pack_groups(type_id: int, src_addr: int, dst_addr: int, n_groups: int, n_per_row: int) -> None:
     """Rows of a quantized type, 16 * n_groups of them, into groups of sixteen rows side by side: what the kernels of
-    MUL_MAT and GET_ROWS expect of a tensor whose `extra` is not 0.
+    MUL_MAT and GET_ROWS expect of a tensor whose `extra` holds the text "16 rows".
 
     Source and destination have the same size and must not overlap. Raises ValueError as quantize_row does.
     """

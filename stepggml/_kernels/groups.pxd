@@ -11,7 +11,7 @@ row, then every four bytes as one word per row. Nothing is added or lost, a grou
 Weights may be kept like this (CPU_REPACK, a buffer type of its own; GROUP_ROWS at a time, the last few rows as they
 are), or are brought into this form in the cache, a stretch of a group at a time, just before they are used.
 """
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from .codes cimport V_BYTES, WORD_VECTORS, c_load, c_store, transpose_halves, transpose_words, w_fifth_bits
@@ -28,7 +28,9 @@ cdef enum:
 cdef extern from * nogil:
     """
     typedef struct { char bytes[16 * 292]; } __attribute__((aligned(64))) stepggml_placed;  /* a block of a group */
+    #define STEPGGML_REPACKED 0x73776f72203631  /* "16 rows" */
     """
+    const uint64_t REPACKED "STEPGGML_REPACKED"
     ctypedef struct placed_t "stepggml_placed":
         char *bytes
 
@@ -56,7 +58,7 @@ cdef inline fields_t fields_of(int type) noexcept nogil:
 
 cdef inline bint is_repacked(const ggml_tensor *t) noexcept nogil:
     """Whether a tensor's rows lie in groups already: its buffer type says so in `extra`."""
-    return t.extra != NULL
+    return <uint64_t>t.extra == REPACKED
 
 
 cdef inline int64_t group_block_bytes(int type) noexcept nogil:

@@ -45,8 +45,8 @@ ENVIRONMENT = "STEPGGML_REPACK"
 # A cache line: vectors of sixteen rows are not to be cut in two.
 TENSOR_ALIGNMENT = 64
 
-# Where `extra` of a repacked tensor points to: who looks there finds out what it means.
-LAYOUT_NAME = ctypes.create_string_buffer(b"16 rows side by side")
+# `extra` of a repacked tensor, by which the kernels know it: text where C has the address of a table of functions.
+REPACKED = int.from_bytes(b"16 rows\0", "little")
 
 
 def can_be_repacked(tensor: ggml_tensor) -> bool:
@@ -59,7 +59,7 @@ def can_be_repacked(tensor: ggml_tensor) -> bool:
 
 def is_repacked(tensor: ggml_tensor) -> bool:
     """Whether the kernels must take the tensor's rows sixteen at a time."""
-    return tensor.extra == ctypes.addressof(LAYOUT_NAME)
+    return tensor.extra == REPACKED
 
 
 def can_be_read_repacked(op: ggml_tensor, src: int) -> bool:
@@ -82,7 +82,7 @@ def ggml_backend_cpu_repack_buffer_init_tensor(buffer: ggml_backend_buffer, tens
         if is_repacked(tensor.view_src):
             GGML_ABORT(f"{tensor.name!r} is a view of {tensor.view_src.name!r}, which is repacked")
         return
-    tensor.extra = ctypes.addressof(LAYOUT_NAME) if can_be_repacked(tensor) else NULL
+    tensor.extra = REPACKED if can_be_repacked(tensor) else NULL
 
 
 def ggml_backend_cpu_repack_buffer_set_tensor(

@@ -222,7 +222,7 @@ def _check_operands(node: ggml_tensor) -> None:
     for i, src in enumerate(node.src):
         if src is None:
             continue
-        if src.extra != NULL and not can_be_read_repacked(node, i):
+        if is_repacked(src) and not can_be_read_repacked(node, i):
             GGML_ABORT(f"{ggml_op_name(node.op)} of node {node.name!r} cannot read {src.name!r}, which is repacked")
         if src.data == NULL:
             GGML_ABORT(f"operand {src.name!r} of {node.name!r} has no memory: allocate the graph before computing it")
