@@ -30,7 +30,7 @@ PROMPT = "Hello"
 BUSY = 0.05
 
 # Within a process: of ours the median is taken, of llama-bench its mean.
-REPETITIONS = "3"
+REPETITIONS = 3
 
 LLAMA_CPP_PYTHON = """
 import json, sys, time
@@ -96,26 +96,18 @@ def finish(command: list[str], env: dict[str, str] | None = None) -> Finished:
 
 
 def run_ours(model: str, args: argparse.Namespace) -> Figures:
-    """`stepggml bench`, and `stepggml run` for the first token."""
+    """`stepggml bench`, and `stepggml run` for the first token. An installed program has its compiled files: here the
+    first round writes them.
+    """
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     stepggml = [sys.executable, "-m", "stepggml"]
-    sizes = [
-        "--pp",
-        str(args.pp),
-        "--tg",
-        str(args.tg),
-        "-d",
-        str(args.depth),
-        "-t",
-        str(args.threads),
-        "-r",
-        REPETITIONS,
-    ]
-    bench = finish([*stepggml, "bench", "-m", model, *sizes, "--no-limits", "-o", "json"])
+    sizes = f"--pp {args.pp} --tg {args.tg} -d {args.depth} -t {args.threads} -r {REPETITIONS}".split()
+    bench = finish([*stepggml, "bench", "-m", model, *sizes, "--no-limits", "-o", "json"], env)
     figures = {"bench memory MB": bench.memory_mb}
     for record in json.loads(bench.stdout):
         figures[record["test"]] = record["tokens_per_s"]
         figures["load ms"] = record["load_ms"]
-    run = finish([*stepggml, "run", "-m", model, "-p", PROMPT, "-n", "1", "-t", str(args.threads)])
+    run = finish([*stepggml, "run", "-m", model, "-p", PROMPT, "-n", "1", "-t", str(args.threads)], env)
     return figures | first_token(run)
 
 
