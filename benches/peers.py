@@ -129,7 +129,7 @@ def run_gpt_2_backend(model: str, args: argparse.Namespace) -> Figures:
 def run_llama_bench(model: str, args: argparse.Namespace) -> Figures:
     """Prefill and generation."""
     sizes = ["-p", str(args.pp), "-n", str(args.tg), "-d", str(args.depth), "-t", str(args.threads), "-r", REPETITIONS]
-    run = finish([args.llama_bench, "-m", model, *sizes, "-o", "json"], library_path(args.llama_bench))
+    run = finish([args.llama_bench, "-m", model, *map(str, sizes), "-o", "json"], library_path(args.llama_bench))
     figures = {"bench memory MB": run.memory_mb}
     for record in json.loads(run.stdout):
         figures["tg" if record["n_gen"] else "pp"] = record["avg_ts"]
