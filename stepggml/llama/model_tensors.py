@@ -351,9 +351,11 @@ def weight_buft_supported(
     params = ggml_init_params(mem_size=ggml_tensor_overhead() * 8, mem_buffer=NULL, no_alloc=True)
     ctx = ggml_init(params)
     op_tensor = dummy_op(ctx, hparams, w, op)
-    w.buffer = ggml_backend_buft_alloc_buffer(buft, 0)
+    # a tensor refers to its buffer by address only: this name keeps it alive
+    dummy_buffer = ggml_backend_buft_alloc_buffer(buft, 0)
+    w.buffer = dummy_buffer
     op_supported = ggml_backend_dev_supports_op(dev, op_tensor)
-    ggml_backend_buffer_free(w.buffer)
+    ggml_backend_buffer_free(dummy_buffer)
     w.buffer = None
     ggml_free(ctx)
     return op_supported
