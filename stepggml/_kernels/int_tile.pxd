@@ -11,6 +11,7 @@ multiplied with.
             float[width]: scale * (sum of the unit's codes)       types with minima
 
 Per unit the products are integers, all in registers; then each is multiplied with both scales and added to a float.
+The minima are added up by themselves, as ggml does, and come to the sums at the end.
 """
 from libc.stdint cimport int8_t, int32_t, int64_t
 
@@ -63,7 +64,8 @@ cdef inline void store_sums(vfloat sums, float *column, int64_t n_rows, bint add
 cdef inline void add_block(int type, const char *block, const char *panel, vfloat *sums) noexcept nogil:
     """A block of a group times a panel of one column: each unit's codes go from the block to dot4 without a detour.
 
-    One row of vectors per part: the sums of two halves of a unit, because each dot4 waits for the one before.
+    One row of vectors per part: the sums of two halves of a unit, because each dot4 waits for the one before. Behind
+    the sums of all parts come those of the minima.
     """
     cdef int unit = unit_size(type), u, w, part
     cdef vints products, others
@@ -80,7 +82,7 @@ cdef inline void add_block(int type, const char *block, const char *panel, vfloa
                                   panel + 4 * w + unit // 2)
             sums[part] = sums[part] + floats_of_ints(products + others) * (unit_scale(type, block, u, part) * scale)
             if has_minimum(type):
-                sums[part] = sums[part] + unit_minimum(type, block, u, part) * extra
+                sums[WORD_VECTORS + part] += unit_minimum(type, block, u, part) * extra
         panel += unit + 8
 
 
@@ -90,13 +92,31 @@ cdef inline vints any_dot4(int type, vints sums, vcodes codes, const char *q) no
     return dot4(sums, codes, <const int8_t *>q)
 
 
+cdef inline void add_minima(const float *minima, const char *extras, int64_t step, int width, int64_t n_units,
+                            vfloat *sums) noexcept nogil:
+    """V_LANES rows' minima times what the panel says of its columns, one unit `step` bytes after the other."""
+    cdef vfloat products[INT_WIDTH]
+    cdef vfloat low
+    cdef int64_t u
+    cdef int c
+    for c in range(width):
+        products[c] = v_set1(0)
+    for u in range(n_units):
+        low = v_load(minima + GROUP_ROWS * u)
+        for c in range(width):
+            products[c] = products[c] + low * (<const float *>extras)[c]
+        extras += step
+    for c in range(width):
+        sums[c] = sums[c] + products[c]
+
+
 cdef inline void int_tile(const stretch_t *s, int unit, bint minimum, bint signed_codes, const char *panel, int width,
                           int64_t n_units, char *out, int64_t nb1, int64_t n_rows, int64_t n_columns,
                           bint add) noexcept nogil:
     """A stretch of a group, V_LANES rows at a time, times `width` columns of which n_columns are there."""
     cdef vfloat sums[INT_WIDTH]
     cdef vints products[INT_WIDTH]
-    cdef vfloat scale, low
+    cdef vfloat scale
     cdef vcodes codes
     cdef const char *p
     cdef const char *w
@@ -125,11 +145,9 @@ cdef inline void int_tile(const stretch_t *s, int unit, bint minimum, bint signe
             scale = v_load(s.scales + GROUP_ROWS * u + r)
             for c in range(width):
                 sums[c] = sums[c] + floats_of_ints(products[c]) * (scale * scales[c])
-            if minimum:
-                low = v_load(s.minima + GROUP_ROWS * u + r)
-                for c in range(width):
-                    sums[c] = sums[c] + low * scales[width + c]
             p += 8 * width
+        if minimum:
+            add_minima(s.minima + r, panel + width * unit + 4 * width, width * (unit + 8), width, n_units, sums)
         for c in range(width):
             if c < n_columns and r < n_rows:
                 store_sums(sums[c], <float *>(out + c * nb1) + r, n_rows - r, add)

@@ -262,18 +262,18 @@ cdef inline const char *group_block(int type, const ggml_tensor *a, const char *
 cdef inline void times_one_column(int type, const ggml_tensor *a, const char *rows, int64_t n_rows, const char *panel,
                                   float *out) noexcept nogil:
     """Sixteen rows, or the last few, times one column: the memory sets the pace."""
-    cdef vfloat sums[WORD_VECTORS]
+    cdef vfloat sums[2 * WORD_VECTORS]
     cdef placed_t placed
     cdef int64_t i, block = ggml_blck_size(type)
     cdef int part
-    for part in range(WORD_VECTORS):
+    for part in range(2 * WORD_VECTORS):
         sums[part] = v_set1(0)
     for i in range(a.ne[0] // block):
         add_block(type, group_block(type, a, rows, n_rows, i, &placed),
                   panel + i * (block + block // unit_size(type) * 8), sums)
     for part in range(WORD_VECTORS):
         if part * V_LANES < n_rows:
-            store_sums(sums[part], out + part * V_LANES, n_rows - part * V_LANES, False)
+            store_sums(sums[part] + sums[WORD_VECTORS + part], out + part * V_LANES, n_rows - part * V_LANES, False)
 
 
 cdef inline void write_stretch(int type, const ggml_tensor *a, const char *rows, int64_t n_rows, int64_t k, int64_t n,
