@@ -11,6 +11,7 @@ import pytest
 from golden import DATA
 from gpt2_files import tiny_model
 
+from stepggml.backends._cpu_repack import is_repacked
 from stepggml.debugger.wrap import wrapped_devices
 from stepggml.ggml import (
     GGML_STATUS_SUCCESS,
@@ -30,6 +31,7 @@ from stepggml.ggml import (
     ggml_gallocr_reserve,
     ggml_init,
     ggml_init_params,
+    ggml_is_quantized,
     ggml_log_set,
     ggml_new_graph_custom,
     ggml_new_tensor_1d,
@@ -202,6 +204,29 @@ def test_a_wrapped_backend_sees_every_graph(pair) -> None:
     for i in range(5):
         quick.eval([i])
     assert len(seen) == 5
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# repacked weights
+
+
+def weights_of(evaluator: object) -> list:
+    """The model's tensors, whichever program it belongs to."""
+    model = evaluator.model
+    return list((model.tensors_by_name if hasattr(evaluator, "ctx") else model.tensors).values())
+
+
+@pytest.mark.parametrize("name", ["tiny-q4_0.bin", "tiny-f32.bin", "gguf/llama-Q4_0.gguf"])
+def test_only_a_run_that_nobody_looks_at_repacks(name: str) -> None:
+    """And there every quantized matrix of sixteen rows, unless the user does not want it."""
+    for quick, repack in ((True, True), (True, False), (False, True)):
+        evaluator = evaluator_of(DATA / name, quick, repack=repack)
+        try:
+            for tensor in weights_of(evaluator):
+                wanted = quick and repack and ggml_is_quantized(tensor.type) and tensor.ne[1] >= 16
+                assert is_repacked(tensor) == wanted, tensor.name
+        finally:
+            evaluator.close()
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -119,6 +119,15 @@ def add_run_options(parser: argparse.ArgumentParser, n_predict: int) -> None:
     group.add_argument("--ignore-eos", action="store_true", help="go on after the end-of-text token")
 
 
+def add_repack_option(parser: argparse.ArgumentParser) -> None:
+    """--no-repack"""
+    parser.add_argument(
+        "--no-repack",
+        action="store_true",
+        help="leave quantized weights in the order of the file, where they could be rearranged for speed",
+    )
+
+
 def add_verbose_option(parser: argparse.ArgumentParser) -> None:
     """-v"""
     parser.add_argument("-v", "--verbose", action="store_true", help="show ggml's own messages on stderr")
@@ -161,6 +170,7 @@ def run_options(args: argparse.Namespace):
         top_p=args.top_p,
         greedy=args.greedy,
         ignore_eos=args.ignore_eos,
+        repack=not getattr(args, "no_repack", False),
     )
 
 

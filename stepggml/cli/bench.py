@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._errors import start_log
-from ._options import MAX_THREADS, add_verbose_option, check_backends, integer
+from ._options import MAX_THREADS, add_repack_option, add_verbose_option, check_backends, integer
 
 if TYPE_CHECKING:
     from ..programs import Evaluator, RunOptions
@@ -81,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", metavar="NAME,...", default="", help="devices, see `stepggml backends`")
     parser.add_argument("--no-limits", action="store_true", help="do not measure what the machine can do")
     parser.add_argument("-o", "--output", choices=("md", "json"), default="md", help="format (default: md)")
+    add_repack_option(parser)
     add_verbose_option(parser)
 
 
@@ -242,7 +243,14 @@ def run_options(args: argparse.Namespace, path: str, backend: str, n_threads: in
     n_ctx = max(case.depth + case.n_tokens for case in all_cases(args))
     n_batch = min(args.batch_size, n_ctx)
     return RunOptions(
-        model=path, tokens=[0], n_ctx=n_ctx, n_batch=n_batch, n_threads=n_threads, backend=backend, greedy=True
+        model=path,
+        tokens=[0],
+        n_ctx=n_ctx,
+        n_batch=n_batch,
+        n_threads=n_threads,
+        backend=backend,
+        greedy=True,
+        repack=not args.no_repack,
     )
 
 

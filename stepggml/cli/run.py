@@ -11,7 +11,14 @@ import threading
 from types import FrameType
 
 from ._errors import EXIT_INTERRUPTED, start_log
-from ._options import add_model_option, add_prompt_options, add_run_options, add_verbose_option, run_options
+from ._options import (
+    add_model_option,
+    add_prompt_options,
+    add_repack_option,
+    add_run_options,
+    add_verbose_option,
+    run_options,
+)
 
 HELP = "generate text after a prompt"
 EXAMPLE = '  stepggml run -p "Old Mr. Crow said" -n 60 --seed 7'
@@ -22,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_option(parser)
     add_prompt_options(parser)
     add_run_options(parser, n_predict=200)
+    add_repack_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     add_verbose_option(parser)
 

@@ -48,6 +48,7 @@ class gpt_params:
         self.n_batch = 32  # prompt tokens per evaluation
         self.n_ctx = 2048  # more than GPT-2's 1024 positions, as in ggml
         self.n_gpu_layers = 0
+        self.use_extra_bufts = False  # put the weights where they multiply fastest, in another order than the file's
         self.ignore_eos = False  # go on after <|endoftext|>
 
         # sampling
@@ -108,7 +109,15 @@ def main(
     try:
         # load the model
         t_start_us = ggml_time_us()
-        gpt2_model_load(params.model, model, vocab, params.n_ctx, params.n_gpu_layers, params.backend)
+        gpt2_model_load(
+            params.model,
+            model,
+            vocab,
+            params.n_ctx,
+            params.n_gpu_layers,
+            params.backend,
+            params.use_extra_bufts,
+        )
         run.t_load_us = ggml_time_us() - t_start_us
         run.backend = ggml_backend_name(model.backend)
         run.n_threads = params.n_threads

@@ -25,16 +25,23 @@ from ..ggml import (
     NULL,
     GGMLFileError,
     ggml_backend_alloc_ctx_tensors,
+    ggml_backend_alloc_ctx_tensors_from_buft,
     ggml_backend_buffer_get_size,
     ggml_backend_buffer_is_host,
+    ggml_backend_buffer_type,
+    ggml_backend_dev_backend_reg,
+    ggml_backend_get_default_buffer_type,
+    ggml_backend_get_device,
     ggml_backend_init_by_name,
     ggml_backend_init_by_type,
     ggml_backend_name,
+    ggml_backend_reg_get_proc_address,
     ggml_backend_tensor_set,
     ggml_blck_size,
     ggml_ftype_to_ggml_type,
     ggml_init,
     ggml_init_params,
+    ggml_is_quantized,
     ggml_nbytes,
     ggml_nelements,
     ggml_new_tensor_1d,
@@ -60,13 +67,21 @@ MB = 1024.0 * 1024.0
 
 
 def gpt2_model_load(
-    fname: str, model: gpt2_model, vocab: gpt_vocab, n_ctx: int, n_gpu_layers: int = 0, backend_name: str = ""
+    fname: str,
+    model: gpt2_model,
+    vocab: gpt_vocab,
+    n_ctx: int,
+    n_gpu_layers: int = 0,
+    backend_name: str = "",
+    use_extra_bufts: bool = False,
 ) -> None:
     """Fill `model` and `vocab` from the file `fname`. C: gpt2_model_load.
 
     n_ctx is the context size to make room for, in tokens; it may exceed the positions the model knows. backend_name
     is a device of the registry ("CPU", "CUDA0", ...); without it, n_gpu_layers > 0 asks for a GPU, and the CPU is the
-    fallback. Raises GGMLFileError, and MemoryError when a buffer cannot be had. On any error the model is freed.
+    fallback. use_extra_bufts: see weights_buft.
+
+    Raises GGMLFileError, and MemoryError when a buffer cannot be had. On any error the model is freed.
     """
     GGML_LOG_INFO(f"gpt2_model_load: loading model from '{fname}'\n")
     try:
@@ -81,7 +96,7 @@ def gpt2_model_load(
             create_weights_context(model)
             init_backend(model, n_gpu_layers, backend_name)
             create_weights(model, wtype)
-            allocate_weights(fin, model)
+            allocate_weights(fin, model, use_extra_bufts)
 
             # memory for keys and values: the only thing whose size is the user's choice
             override_n_ctx(model, n_ctx)
@@ -298,7 +313,23 @@ def map_layer(model: gpt2_model, layer: gpt2_layer, i: int) -> None:
     model.tensors[prefix + "mlp/c_proj/b"] = layer.c_mlp_proj_b
 
 
-def allocate_weights(fin: ModelFile, model: gpt2_model) -> None:
+def weights_buft(model: gpt2_model, use_extra_bufts: bool) -> ggml_backend_buffer_type:
+    """The kind of memory for the weights. C: always the backend's own.
+
+    stepggml: the CPU offers one more, where quantized matrices are rearranged as they are loaded. Their bytes are then
+    not to be read at tensor.data, so this is for runs that nobody looks at.
+    """
+    device = ggml_backend_get_device(model.backend)
+    reg = ggml_backend_dev_backend_reg(device)
+    ggml_backend_dev_get_extra_bufts = ggml_backend_reg_get_proc_address(reg, "ggml_backend_dev_get_extra_bufts")
+    if use_extra_bufts and ggml_is_quantized(model.wte.type) and ggml_backend_dev_get_extra_bufts is not None:
+        # the best first; none, if the user does not want any
+        for buft in ggml_backend_dev_get_extra_bufts(device):
+            return buft
+    return ggml_backend_get_default_buffer_type(model.backend)
+
+
+def allocate_weights(fin: ModelFile, model: gpt2_model, use_extra_bufts: bool) -> None:
     """One backend buffer for all weights, wte and lm_head both. Every tensor gets its place in creation order."""
     # stepggml: all weights but lm_head must still come, so they cannot be more than is left of the file
     n_bytes = 0
@@ -311,7 +342,8 @@ def allocate_weights(fin: ModelFile, model: gpt2_model) -> None:
     GGML_LOG_INFO("gpt2_model_load: ggml tensor size    = 336 bytes\n")
 
     # adds up the padded sizes, takes one buffer, and points each tensor's data into it
-    model.buffer_w = ggml_backend_alloc_ctx_tensors(model.ctx_w, model.backend)
+    buft = weights_buft(model, use_extra_bufts)
+    model.buffer_w = ggml_backend_alloc_ctx_tensors_from_buft(model.ctx_w, buft)
     if model.buffer_w is None:
         raise MemoryError(f"no memory for {n_bytes / MB:.2f} MB of weights")
     buffer_size = ggml_backend_buffer_get_size(model.buffer_w)

@@ -406,6 +406,8 @@ class llama_model_loader(Keys):
             used[1] = max(used[1], weight.offs + n_size)
         else:
             ggml_backend_tensor_set(cur, data, 0, n_size)
+            # stepggml: there is a copy now, so these pages of the file need not stay in memory
+            self.mappings[weight.idx].advise_unneeded(weight.offs, weight.offs + n_size)
 
     def load_read(self, cur: ggml_tensor, weight: llama_tensor_weight, invalid: list[str]) -> None:
         """Read a tensor's bytes from the file: straight to their place, or by way of host memory to a device."""

@@ -72,6 +72,7 @@ class common_params:
         self.use_mmap = True
         self.use_mlock = False
         self.check_tensors = False
+        self.use_extra_bufts = False  # copy matrices to where they multiply fastest, in another order than the file's
 
         # sampling
         self.top_k = 40
@@ -153,6 +154,7 @@ def make_model_params(params: common_params) -> llama_model_params:
     mparams.use_mmap = params.use_mmap
     mparams.use_mlock = params.use_mlock
     mparams.check_tensors = params.check_tensors
+    mparams.use_extra_bufts = params.use_extra_bufts
     mparams.devices = []
     if params.backend != "":
         dev = ggml_backend_dev_by_name(params.backend)

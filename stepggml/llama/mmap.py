@@ -78,6 +78,16 @@ class llama_mmap:
         if _libc.madvise(self.addr, length, advice) != 0:
             GGML_LOG_WARN(f"warning: posix_madvise(.., {name}) failed: {errno_text()}\n")
 
+    def advise_unneeded(self, first: int, last: int) -> None:
+        """Let the kernel take the pages inside [first, last) away; one that is touched again is read again.
+
+        Not in C.
+        """
+        first, last = self.align_range(first, last)
+        if last > first:
+            # pages that are locked stay
+            _libc.madvise(self.addr + first, last - first, mmap.MADV_DONTNEED)
+
     def align_range(self, first: int, last: int) -> tuple[int, int]:
         """The whole pages inside [first, last): first goes up to a page's start, last down."""
         page = page_size()

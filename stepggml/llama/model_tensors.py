@@ -41,6 +41,7 @@ from ..ggml import (
     ggml_backend_buft_get_device,
     ggml_backend_buft_is_host,
     ggml_backend_buft_name,
+    ggml_backend_dev_backend_reg,
     ggml_backend_dev_buffer_from_host_ptr,
     ggml_backend_dev_buffer_type,
     ggml_backend_dev_by_type,
@@ -53,6 +54,7 @@ from ..ggml import (
     ggml_backend_dev_supports_op,
     ggml_backend_dev_type_of,
     ggml_backend_device,
+    ggml_backend_reg_get_proc_address,
     ggml_context,
     ggml_free,
     ggml_get_first_tensor,
@@ -92,7 +94,7 @@ FLOAT_OPS = (GGML_OP_ADD, GGML_OP_MUL, GGML_OP_ROPE)
 
 def load_tensors(ml: llama_model_loader, model: llama_model, params: llama_model_params) -> bool:
     """Make all weights and load their bytes. False when the progress callback cancelled."""
-    make_buft_lists(model)
+    make_buft_lists(model, params.use_extra_bufts)
     assign_layers(model, params)
     check_alignment(ml)
 
@@ -131,9 +133,9 @@ def load_tensors(ml: llama_model_loader, model: llama_model, params: llama_model
 # devices and kinds of memory
 
 
-def make_buft_lists(model: llama_model) -> None:
+def make_buft_lists(model: llama_model, use_extra_bufts: bool) -> None:
     """For the CPU and for each GPU, the kinds of memory its weights may go to, best first."""
-    model.cpu_buft_list = make_cpu_buft_list(model.devices)
+    model.cpu_buft_list = make_cpu_buft_list(model.devices, use_extra_bufts)
     for i, dev in enumerate(model.devices):
         buft_list = make_gpu_buft_list(dev)
         # what the GPU cannot hold or use goes to the CPU
@@ -141,8 +143,11 @@ def make_buft_lists(model: llama_model) -> None:
         model.gpu_buft_list[i] = buft_list
 
 
-def make_cpu_buft_list(devices: Sequence[ggml_backend_device]) -> BuftList:
-    """ACCEL devices' memory, a GPU's pinned host memory, plain CPU memory. C: also memory for repacked weights."""
+def make_cpu_buft_list(devices: Sequence[ggml_backend_device], use_extra_bufts: bool) -> BuftList:
+    """ACCEL devices' memory, a GPU's pinned host memory, memory for repacked weights, plain CPU memory.
+
+    stepggml: repacked weights only on demand, for their bytes are not to be read at tensor.data.
+    """
     buft_list: BuftList = []
     for i in range(ggml_backend_dev_count()):
         dev = ggml_backend_dev_get(i)
@@ -159,7 +164,14 @@ def make_cpu_buft_list(devices: Sequence[ggml_backend_device]) -> BuftList:
             buft_list.append((dev, buft))
             break
 
+    # what the CPU offers for matrices that are only multiplied
     cpu_dev = cpu_device()
+    reg = ggml_backend_dev_backend_reg(cpu_dev)
+    ggml_backend_dev_get_extra_bufts = ggml_backend_reg_get_proc_address(reg, "ggml_backend_dev_get_extra_bufts")
+    if use_extra_bufts and ggml_backend_dev_get_extra_bufts is not None:
+        for buft in ggml_backend_dev_get_extra_bufts(cpu_dev):
+            buft_list.append((cpu_dev, buft))
+
     buft_list.append((cpu_dev, ggml_backend_dev_buffer_type(cpu_dev)))
     return buft_list
 

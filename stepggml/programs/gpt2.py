@@ -132,7 +132,9 @@ class Gpt2Program:
 
     def start(self, options: RunOptions, quick: bool = False) -> Gpt2Evaluator:
         """The example's main() up to its loop."""
-        return Gpt2Evaluator(self.params(options), quick)
+        params = self.params(options)
+        params.use_extra_bufts = quick and options.repack
+        return Gpt2Evaluator(params, quick)
 
 
 class Gpt2Evaluator:
@@ -149,7 +151,15 @@ class Gpt2Evaluator:
         self.n_past = 0
         try:
             t_start_us = ggml_time_us()
-            gpt2_model_load(params.model, self.model, self.vocab, params.n_ctx, params.n_gpu_layers, params.backend)
+            gpt2_model_load(
+                params.model,
+                self.model,
+                self.vocab,
+                params.n_ctx,
+                params.n_gpu_layers,
+                params.backend,
+                params.use_extra_bufts,
+            )
             self.t_load_us = ggml_time_us() - t_start_us
             self.allocr = reserve_worst_case(self.model, params.n_batch)
             self.prompt = tokenize_prompt(self.model, self.vocab, params)

@@ -116,7 +116,9 @@ class LlamaProgram:
 
     def start(self, options: RunOptions, quick: bool = False) -> LlamaEvaluator:
         """The program's main() up to its loop."""
-        return LlamaEvaluator(self.params(options), quick)
+        params = self.params(options)
+        params.use_extra_bufts = quick and options.repack
+        return LlamaEvaluator(params, quick)
 
 
 class LlamaEvaluator:
