@@ -1,14 +1,40 @@
 # cython: language_level=3
-"""Dot product of one row of float weights with one activation column (C: ggml_vec_dot_f32 and its kin).
+"""Dot products of rows of float weights with one activation column (C: ggml_vec_dot_f32 and its kin).
 
-Several partial sums keep the multipliers busy, and a row is read once, front to back. A core that waits for each line
-as it comes gets half of what the memory can deliver: so lines are asked for well before they are needed.
+A row is read once, and the memory sets the pace: a core that waits for each line as it comes gets half of what the
+memory can deliver. So lines are asked for well before they are needed, and where there are many rows, four of them are
+read at a time that lie far apart: four streams keep more lines on their way than one.
+
+`type` is GGML_TYPE_F32, F16 or BF16, a constant in each call. Several partial sums keep the multipliers busy.
 """
 from libc.stdint cimport int64_t, uint16_t
 
+from .ggml cimport GGML_TYPE_F16, GGML_TYPE_F32, ggml_type_size
 from .simd cimport (
-    V_LANES, bf16_to_float, half_to_float, prefetch, v_load, v_load_bf16, v_load_half, v_set1, v_sum, vfloat,
+    V_LANES, bf16_to_float, half_to_float, prefetch, prefetch_near, v_load, v_load_bf16, v_load_half, v_set1, v_sum,
+    vfloat,
 )
+
+cdef enum:
+    STREAMS = 4
+    STREAM_AHEAD = 2048  # bytes, in each stream
+
+
+cdef inline vfloat load_weights(int type, const char *x, int64_t i) noexcept nogil:
+    """Elements i .. i + V_LANES."""
+    if type == GGML_TYPE_F32:
+        return v_load(<const float *>x + i)
+    if type == GGML_TYPE_F16:
+        return v_load_half(<const uint16_t *>x + i)
+    return v_load_bf16(<const uint16_t *>x + i)
+
+
+cdef inline float weight(int type, const char *x, int64_t i) noexcept nogil:
+    if type == GGML_TYPE_F32:
+        return (<const float *>x)[i]
+    if type == GGML_TYPE_F16:
+        return half_to_float((<const uint16_t *>x)[i])
+    return bf16_to_float((<const uint16_t *>x)[i])
 
 
 cdef inline void prefetch_lines(const char *p, int64_t n) noexcept nogil:
@@ -17,68 +43,50 @@ cdef inline void prefetch_lines(const char *p, int64_t n) noexcept nogil:
         prefetch(p + at)
 
 
-cdef inline float dot_f32(const float *x, const float *y, int64_t n, const char *ahead) noexcept nogil:
+cdef inline float dot(int type, const char *x, const float *y, int64_t n, const char *ahead) noexcept nogil:
     """`ahead`: bytes to ask for, as many as the row has; or NULL."""
     cdef vfloat a = v_set1(0), b = v_set1(0), c = v_set1(0), d = v_set1(0)
-    cdef int64_t i = 0
+    cdef int64_t i = 0, size = ggml_type_size(type)
     cdef float total
     while i + 4 * V_LANES <= n:
         if ahead != NULL:
-            prefetch_lines(ahead + 4 * i, 16 * V_LANES)
-        a = a + v_load(x + i) * v_load(y + i)
-        b = b + v_load(x + i + V_LANES) * v_load(y + i + V_LANES)
-        c = c + v_load(x + i + 2 * V_LANES) * v_load(y + i + 2 * V_LANES)
-        d = d + v_load(x + i + 3 * V_LANES) * v_load(y + i + 3 * V_LANES)
+            prefetch_lines(ahead + i * size, 4 * V_LANES * size)
+        a = a + load_weights(type, x, i) * v_load(y + i)
+        b = b + load_weights(type, x, i + V_LANES) * v_load(y + i + V_LANES)
+        c = c + load_weights(type, x, i + 2 * V_LANES) * v_load(y + i + 2 * V_LANES)
+        d = d + load_weights(type, x, i + 3 * V_LANES) * v_load(y + i + 3 * V_LANES)
         i += 4 * V_LANES
     while i + V_LANES <= n:
-        a = a + v_load(x + i) * v_load(y + i)
+        a = a + load_weights(type, x, i) * v_load(y + i)
         i += V_LANES
     total = v_sum((a + b) + (c + d))
     while i < n:
-        total += x[i] * y[i]
+        total += weight(type, x, i) * y[i]
         i += 1
     return total
 
 
-cdef inline float dot_f16(const uint16_t *x, const float *y, int64_t n, const char *ahead) noexcept nogil:
-    cdef vfloat a = v_set1(0), b = v_set1(0), c = v_set1(0), d = v_set1(0)
-    cdef int64_t i = 0
-    cdef float total
-    while i + 4 * V_LANES <= n:
-        if ahead != NULL:
-            prefetch_lines(ahead + 2 * i, 8 * V_LANES)
-        a = a + v_load_half(x + i) * v_load(y + i)
-        b = b + v_load_half(x + i + V_LANES) * v_load(y + i + V_LANES)
-        c = c + v_load_half(x + i + 2 * V_LANES) * v_load(y + i + 2 * V_LANES)
-        d = d + v_load_half(x + i + 3 * V_LANES) * v_load(y + i + 3 * V_LANES)
-        i += 4 * V_LANES
-    while i + V_LANES <= n:
-        a = a + v_load_half(x + i) * v_load(y + i)
-        i += V_LANES
-    total = v_sum((a + b) + (c + d))
+cdef inline void stream_dots(int type, const char **rows, const float *y, int64_t n, float *totals) noexcept nogil:
+    """One row of each stream. Asks for the same places of rows to come."""
+    cdef vfloat sums[STREAMS]
+    cdef vfloat left, right
+    cdef int64_t i = 0, size = ggml_type_size(type)
+    cdef int s
+    for s in range(STREAMS):
+        sums[s] = v_set1(0)
+    while i + 2 * V_LANES <= n:
+        left = v_load(y + i)
+        right = v_load(y + i + V_LANES)
+        for s in range(STREAMS):
+            prefetch_near(rows[s] + i * size + STREAM_AHEAD)
+            if 2 * V_LANES * size > 64:
+                prefetch_near(rows[s] + i * size + STREAM_AHEAD + 64)
+            sums[s] = sums[s] + load_weights(type, rows[s], i) * left
+            sums[s] = sums[s] + load_weights(type, rows[s], i + V_LANES) * right
+        i += 2 * V_LANES
+    for s in range(STREAMS):
+        totals[s] = v_sum(sums[s])
     while i < n:
-        total += half_to_float(x[i]) * y[i]
+        for s in range(STREAMS):
+            totals[s] += weight(type, rows[s], i) * y[i]
         i += 1
-    return total
-
-
-cdef inline float dot_bf16(const uint16_t *x, const float *y, int64_t n, const char *ahead) noexcept nogil:
-    cdef vfloat a = v_set1(0), b = v_set1(0), c = v_set1(0), d = v_set1(0)
-    cdef int64_t i = 0
-    cdef float total
-    while i + 4 * V_LANES <= n:
-        if ahead != NULL:
-            prefetch_lines(ahead + 2 * i, 8 * V_LANES)
-        a = a + v_load_bf16(x + i) * v_load(y + i)
-        b = b + v_load_bf16(x + i + V_LANES) * v_load(y + i + V_LANES)
-        c = c + v_load_bf16(x + i + 2 * V_LANES) * v_load(y + i + 2 * V_LANES)
-        d = d + v_load_bf16(x + i + 3 * V_LANES) * v_load(y + i + 3 * V_LANES)
-        i += 4 * V_LANES
-    while i + V_LANES <= n:
-        a = a + v_load_bf16(x + i) * v_load(y + i)
-        i += V_LANES
-    total = v_sum((a + b) + (c + d))
-    while i < n:
-        total += bf16_to_float(x[i]) * y[i]
-        i += 1
-    return total

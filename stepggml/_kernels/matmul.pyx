@@ -14,7 +14,7 @@ result.
 from libc.stdint cimport int64_t, uint16_t
 
 from .activations cimport PIECE, column_of, float_columns, pack_codes, pack_panel, partner_type
-from .dots cimport dot_bf16, dot_f16, dot_f32
+from .dots cimport STREAMS, dot, stream_dots
 from .ggml cimport (
     ASSERTION, DONE, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q2_K, GGML_TYPE_Q3_K, GGML_TYPE_Q4_0,
     GGML_TYPE_Q4_1, GGML_TYPE_Q4_K, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_Q8_0,
@@ -60,25 +60,37 @@ cdef inline int64_t bytes_ahead(const ggml_tensor *a) noexcept nogil:
 cdef inline void float_rows(int type, const ggml_tensor *a, const char *row, const char *y, int64_t y_step,
                             int64_t n_columns, char *out, int64_t nb1, int64_t n_rows) noexcept nogil:
     """n_rows rows of F32, F16 or BF16 weights times n_columns columns of floats."""
-    cdef int64_t r, j, K = a.ne[0], ahead = bytes_ahead(a)
-    cdef const float *column
+    cdef int64_t r, j, ahead = bytes_ahead(a)
     cdef const char *next_rows
-    cdef float *result
     for r in range(n_rows):
         next_rows = row + ahead
         for j in range(n_columns):
-            column = <const float *>(y + j * y_step)
-            result = <float *>(out + j * nb1) + r
-            if type == GGML_TYPE_F32:
-                result[0] = dot_f32(<const float *>row, column, K, next_rows)
-            elif type == GGML_TYPE_F16:
-                result[0] = dot_f16(<const uint16_t *>row, column, K, next_rows)
-            else:
-                result[0] = dot_bf16(<const uint16_t *>row, column, K, next_rows)
+            (<float *>(out + j * nb1))[r] = dot(type, row, <const float *>(y + j * y_step), a.ne[0], next_rows)
             next_rows = NULL
         row += a.nb[1]
 
 
+cdef inline void float_streams(int type, const ggml_tensor *a, const char *row, const float *y, float *out,
+                               int64_t n_rows) noexcept nogil:
+    """n_rows rows times one column, from STREAMS places at once. The last streams begin early enough to be as long as
+    the others: what two of them have in common comes out the same.
+    """
+    cdef int64_t length = (n_rows + STREAMS - 1) // STREAMS, r
+    cdef int64_t first[STREAMS]
+    cdef const char *rows[STREAMS]
+    cdef float totals[STREAMS]
+    cdef int s
+    for s in range(STREAMS):
+        first[s] = min(s * length, n_rows - length)
+        rows[s] = row + first[s] * <int64_t>a.nb[1]
+    for r in range(length):
+        stream_dots(type, rows, y, a.ne[0], totals)
+        for s in range(STREAMS):
+            out[first[s] + r] = totals[s]
+            rows[s] += a.nb[1]
+
+
+# The type is a constant in each call, so that the compiler makes a loop for each type.
 cdef void any_float_rows(const ggml_tensor *a, const char *row, const char *y, int64_t y_step, int64_t n_columns,
                          char *out, int64_t nb1, int64_t n_rows) noexcept nogil:
     if a.type == GGML_TYPE_F32:
@@ -89,11 +101,22 @@ cdef void any_float_rows(const ggml_tensor *a, const char *row, const char *y, i
         float_rows(GGML_TYPE_BF16, a, row, y, y_step, n_columns, out, nb1, n_rows)
 
 
+cdef void any_float_streams(const ggml_tensor *a, const char *row, const float *y, float *out,
+                            int64_t n_rows) noexcept nogil:
+    if a.type == GGML_TYPE_F32:
+        float_streams(GGML_TYPE_F32, a, row, y, out, n_rows)
+    elif a.type == GGML_TYPE_F16:
+        float_streams(GGML_TYPE_F16, a, row, y, out, n_rows)
+    else:
+        float_streams(GGML_TYPE_BF16, a, row, y, out, n_rows)
+
+
 cdef int few_columns(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:
     """Every weight row by itself.
 
     Each thread takes a stretch of rows of every matrix. The matrices of a batch are attention heads, slices of the same
-    wide rows in memory: so a few rows are done for all heads before the next few, and the memory is walked once.
+    wide rows in memory: so a few rows are done for all heads before the next few, and the memory is walked once. One
+    column of one matrix, token after token, is read as several streams.
     """
     cdef const ggml_tensor *a = dst.src[0]
     cdef const ggml_tensor *b = dst.src[1]
@@ -114,6 +137,12 @@ cdef int few_columns(const ggml_compute_params *params, ggml_tensor *dst) noexce
         share(params, n_matrices, &first_matrix, &end_matrix)
         row = 0
         end = a.ne[1]
+    if n_columns * n_matrices == 1:
+        y = column_of(b, 0) if as_it_is else columns
+        if end > row:
+            any_float_streams(a, <const char *>a.data + row * <int64_t>a.nb[1], <const float *>y,
+                              <float *>dst.data + row, end - row)
+        return DONE
     while row < end:
         n = min(end - row, <int64_t>ROWS_AHEAD) if n_matrices > 1 else end - row
         for matrix in range(first_matrix, end_matrix):

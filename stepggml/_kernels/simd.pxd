@@ -91,6 +91,7 @@ cdef extern from * nogil:
     }
     /* Asks for the cache line at p, to be in the second cache when it is needed. Any address will do. */
     V_INLINE void prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }
+    V_INLINE void prefetch_near(const void *p) { __builtin_prefetch(p, 0, 3); }
     V_INLINE float v_sum(vfloat v) {
         float s = 0;
         for (int i = 0; i < V_LANES; i++) s += v[i];
@@ -290,7 +291,8 @@ cdef extern from * nogil:
     void v_store(float *p, vfloat v)
     vfloat v_set1(float f)
     vfloat v_max(vfloat a, vfloat b)
-    void prefetch(const void *p)
+    void prefetch(const void *p)       # to the second cache
+    void prefetch_near(const void *p)  # to the first
     float v_sum(vfloat v)
     vfloat v_load_half(const uint16_t *p)
     void v_store_half(uint16_t *p, vfloat v)
