@@ -137,21 +137,30 @@ class MovingGraph:
 
     pool: address and bytes of the memory that `build` puts its structs into. build(kind, counters): make the graph and
     allocate it; graphs of one `kind` (a number of tokens, say) have one topology. The backend must be one that
-    `can_move_graphs`. n_built counts the calls of build.
+    `can_move_graphs`. reserve: make the compute buffer large enough for any graph; a moved one does not ask for memory.
+    n_built counts the calls of build.
     """
 
     def __init__(
-        self, backend: ggml_backend, pool: tuple[int, int], build: Callable[[Any, Counters], ggml_cgraph]
+        self,
+        backend: ggml_backend,
+        pool: tuple[int, int],
+        build: Callable[[Any, Counters], ggml_cgraph],
+        reserve: Callable[[], object],
     ) -> None:
         self.backend = backend
         self.pool = memory_bytes(*pool)
         self.build = build
+        self.reserve = reserve
+        self.is_reserved = False
         self.placed: PlacedGraph | None = None
         self.kinds: dict[Any, Kind] = {}
         self.n_built = 0
 
     def place(self, kind: Any, counters: Counters) -> None:
         """Have the graph of that kind and those counters in the pool."""
+        if self.n_built > 0 and not self.is_reserved:
+            self.reserve_once()
         placed = self.placed
         if placed is None or placed.key != kind or not self.is_untouched():
             self.place_anew(kind, counters)
@@ -186,6 +195,16 @@ class MovingGraph:
         self.placed = None
 
     # ------------------------------------------------------------------------------------------------------------------
+
+    def reserve_once(self) -> None:
+        """Before the second graph: the first one, a prompt that somebody waits for, got just the memory it needs.
+
+        The compute buffer may be another one now, so nothing that is known of addresses holds any longer.
+        """
+        self.close()
+        self.kinds.clear()
+        self.reserve()
+        self.is_reserved = True
 
     def place_anew(self, key: Any, counters: Counters) -> None:
         """Build the graph honestly."""

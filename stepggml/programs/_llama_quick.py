@@ -20,7 +20,7 @@ from ..ggml import (
     ggml_status_to_string,
 )
 from ..llama.batch import DEFAULT_SEQ_ID, fill_batch, llama_batch_get_one, llama_sbatch
-from ..llama.context import llama_context
+from ..llama.context import llama_context, reserve_worst_case
 from ..llama.graph import llama_build_graph
 from ..llama.kv_cache import llama_kv_cache_get_padding
 from ..llama.main import DecodeError
@@ -41,12 +41,14 @@ def can_decode_quickly(ctx: llama_context) -> bool:
 
 
 class QuickDecoder:
-    """Evaluates the tokens of one sequence in a context of its own."""
+    """Evaluates the tokens of one sequence in a context of its own, for which nothing need be reserved yet."""
 
     def __init__(self, ctx: llama_context) -> None:
         self.ctx = ctx
         meta = ctx.buf_compute_meta
-        self.moving = MovingGraph(ctx.backend_cpu, (meta.address, meta.size), self.build)
+        self.moving = MovingGraph(
+            ctx.backend_cpu, (meta.address, meta.size), self.build, lambda: reserve_worst_case(ctx)
+        )
         self.padding = llama_kv_cache_get_padding()
         for backend, set_n_threads in ctx.set_n_threads_fns:
             set_n_threads(backend, ctx.cparams.n_threads)

@@ -8,11 +8,13 @@ import numpy as np
 
 from ..ggml import (
     GGML_STATUS_SUCCESS,
+    ggml_backend_get_default_buffer_type,
     ggml_backend_name,
     ggml_cgraph,
     ggml_gallocr_alloc_graph,
     ggml_gallocr_free,
     ggml_gallocr_get_buffer_size,
+    ggml_gallocr_new,
     ggml_status_to_string,
     ggml_time_us,
     ggml_type_name,
@@ -161,7 +163,10 @@ class Gpt2Evaluator:
                 params.use_extra_bufts,
             )
             self.t_load_us = ggml_time_us() - t_start_us
-            self.allocr = reserve_worst_case(self.model, params.n_batch)
+            if quick and can_move_graphs(self.model.backend):
+                self.move_graphs()
+            else:
+                self.reserve()
             self.prompt = tokenize_prompt(self.model, self.vocab, params)
         except BaseException:
             self.close()
@@ -171,11 +176,25 @@ class Gpt2Evaluator:
         self.n_threads = params.n_threads
         self.backend = ggml_backend_name(self.model.backend)
         self.end_of_text = -1 if params.ignore_eos else self.vocab.end_of_text_id()
-        self.compute_buffer_size = ggml_gallocr_get_buffer_size(self.allocr, 0)
-        if quick and can_move_graphs(self.model.backend):
-            pool = static_buffer()
-            self.moving = MovingGraph(self.model.backend, (pool.address, pool.size), self.build)
-            set_n_threads(self.model.backend, params.n_threads)
+
+    def move_graphs(self) -> None:
+        """From now on graphs are moved where they can be."""
+        backend = self.model.backend
+        self.allocr = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend))
+        pool = static_buffer()
+        self.moving = MovingGraph(backend, (pool.address, pool.size), self.build, self.reserve)
+        set_n_threads(backend, self.params.n_threads)
+
+    def reserve(self) -> None:
+        """Make the compute buffer large enough for any graph."""
+        ggml_gallocr_free(self.allocr)
+        self.allocr = None
+        self.allocr = reserve_worst_case(self.model, self.params.n_batch)
+
+    @property
+    def compute_buffer_size(self) -> int:
+        """Bytes reserved for graphs so far."""
+        return ggml_gallocr_get_buffer_size(self.allocr, 0)
 
     def eval(self, tokens: Sequence[int]) -> np.ndarray:
         """Evaluate tokens after those before; the logits of the last."""

@@ -19,7 +19,13 @@ from ..ggml import (
 )
 from ..ggml.gguf import GGUF_MAGIC
 from ..llama.batch import fill_batch, llama_batch_get_one, llama_sbatch
-from ..llama.context import llama_backend_init, llama_free, llama_init_from_model, llama_n_batch
+from ..llama.context import (
+    llama_backend_init,
+    llama_free,
+    llama_init_from_model,
+    llama_n_batch,
+    reserve_worst_case,
+)
 from ..llama.graph import llama_build_graph
 from ..llama.kv_cache import llama_kv_cache_get_padding, llama_kv_cache_seq_rm
 from ..llama.loader import llama_model_loader
@@ -134,7 +140,13 @@ class LlamaEvaluator:
         try:
             t_start_us = ggml_time_us()
             self.model = llama_model_load_from_file(params.model, make_model_params(params))
-            self.ctx = llama_init_from_model(self.model, make_context_params(params))
+            cparams = make_context_params(params)
+            cparams.reserve = not quick
+            self.ctx = llama_init_from_model(self.model, cparams)
+            if quick and can_decode_quickly(self.ctx):
+                self.decoder = QuickDecoder(self.ctx)
+            elif quick:
+                reserve_worst_case(self.ctx)
             self.t_load_us = ggml_time_us() - t_start_us
             self.prompt = tokenize_prompt(self.model, self.ctx, params)
         except BaseException:
@@ -145,16 +157,16 @@ class LlamaEvaluator:
         self.n_predict = limit_n_predict(self.ctx, params.n_predict, len(self.prompt))
         self.n_threads = params.n_threads
         self.backend = params.backend or "CPU"
-        self.compute_buffer_size = sum(
-            ggml_backend_sched_get_buffer_size(self.ctx.sched, backend) for backend in self.ctx.backends
-        )
-        if quick and can_decode_quickly(self.ctx):
-            self.decoder = QuickDecoder(self.ctx)
 
     @property
     def n_past(self) -> int:
         """Tokens evaluated so far."""
         return self.run.n_past
+
+    @property
+    def compute_buffer_size(self) -> int:
+        """Bytes reserved for graphs so far, on all backends."""
+        return sum(ggml_backend_sched_get_buffer_size(self.ctx.sched, backend) for backend in self.ctx.backends)
 
     def eval(self, tokens: Sequence[int]) -> np.ndarray:
         """Evaluate tokens after those before; the logits of the last."""
