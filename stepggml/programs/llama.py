@@ -19,13 +19,7 @@ from ..ggml import (
 )
 from ..ggml.gguf import GGUF_MAGIC
 from ..llama.batch import fill_batch, llama_batch_get_one, llama_sbatch
-from ..llama.context import (
-    llama_backend_init,
-    llama_free,
-    llama_init_from_model,
-    llama_n_batch,
-    reserve_worst_case,
-)
+from ..llama.context import llama_backend_init, llama_free, llama_init_from_model, llama_n_batch, reserve_worst_case
 from ..llama.graph import llama_build_graph
 from ..llama.kv_cache import llama_kv_cache_get_padding, llama_kv_cache_seq_rm
 from ..llama.loader import llama_model_loader
