@@ -23,6 +23,13 @@ from stepggml.ggml.tensor import ggml_nbytes, ggml_tensor
 
 TENSOR_ALIGNMENT = 32
 
+# Bytes of a large page (x86-64, and ARM with small pages of 4 kB); from how many on they are worth their while.
+LARGE_PAGE = 1 << 21
+MIN_LARGE_PAGES = 4
+
+# Ask for large pages (Linux; nothing elsewhere).
+MADV_HUGEPAGE = getattr(mmap, "MADV_HUGEPAGE", None)
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
@@ -42,6 +49,32 @@ def map_memory(size: int) -> int:
     if address == _MAP_FAILED:
         return NULL
     return address
+
+
+def map_memory_to_fill(size: int) -> int:
+    """The same for memory that will be written from end to end: in large pages, where the system has them.
+
+    A model's weights take thousands of small pages, and bringing those into being takes longer than copying the bytes.
+    Memory that may stay empty must not be asked for like this: one byte makes a whole large page.
+    """
+    if size < MIN_LARGE_PAGES * LARGE_PAGE:
+        return map_memory(size)
+
+    # a large page begins on a multiple of its size: map more than that, and give back what is in front and behind
+    start = map_memory(size + LARGE_PAGE)
+    if start == NULL:
+        return NULL
+    front = -start % LARGE_PAGE
+    page_end = size + -size % mmap.PAGESIZE
+    if front > 0:
+        _libc.munmap(start, front)
+    if front < LARGE_PAGE:
+        _libc.munmap(start + front + page_end, LARGE_PAGE - front)
+
+    # a request, no condition
+    if MADV_HUGEPAGE is not None:
+        _libc.madvise(start + front, size, MADV_HUGEPAGE)
+    return start + front
 
 
 def ggml_backend_cpu_buffer_get_base(buffer: ggml_backend_buffer) -> int:

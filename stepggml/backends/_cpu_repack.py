@@ -36,7 +36,7 @@ from ._cpu_buffer import (
     ggml_backend_cpu_buffer_clear,
     ggml_backend_cpu_buffer_free_buffer,
     ggml_backend_cpu_buffer_get_base,
-    map_memory,
+    map_memory_to_fill,
 )
 
 # "0" leaves all weights as they are in the file.
@@ -187,7 +187,7 @@ def ggml_backend_cpu_repack_buffer_type_get_name(buft: ggml_backend_buffer_type)
 def ggml_backend_cpu_repack_buffer_type_alloc_buffer(
     buft: ggml_backend_buffer_type, size: int
 ) -> ggml_backend_buffer | None:
-    data = map_memory(size)
+    data = map_memory_to_fill(size)
     if data == NULL:
         GGML_LOG_ERROR(f"ggml_backend_cpu_repack_buffer_type_alloc_buffer: failed to allocate {size} bytes\n")
         return None
