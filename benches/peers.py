@@ -4,9 +4,10 @@ Each round runs `stepggml bench` and then each peer, so that whatever slows the 
 .bin file goes to ggml's gpt-2-backend, a .gguf file to llama-bench, llama-simple and, if it can be imported,
 llama-cpp-python. Ratios are ours over the peer's for speeds, so above 1 is faster; for time and memory below 1 is less.
 
-Speed: tokens per second of prefill (pp) and generation (tg). First token: the whole process, from start to exit, that
-generates one token after a short prompt; memory: its peak resident size, and that of the bench process. Load: as each
-program reports it.
+Speed: tokens per second of prefill (pp) and generation (tg), and what part of the machine's limit that is, measured in
+the same run: of multiply-adds of floats (products of 8-bit numbers can pass it), or of a loop that reads memory. First
+token: the whole process, from start to exit, that generates one token after a short prompt; memory: its peak resident
+size, and that of the bench process. Load: as each program reports it.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ for name, parts in (("pp", [tokens[:n_pp]]), ("tg", [[token] for token in tokens
 print(json.dumps(found))
 """
 
-# Measurements by name: "pp", "tg" (tokens/s), "load ms", "first token ms", "memory MB", "bench memory MB".
+# Measurements by name: "pp", "tg" (tokens/s), "load ms", "first token ms", "memory MB", "bench memory MB"; of ours also
+# "pp share", "tg share".
 Figures = dict[str, float]
 
 
@@ -102,11 +104,13 @@ def run_ours(model: str, args: argparse.Namespace) -> Figures:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     stepggml = [sys.executable, "-m", "stepggml"]
     sizes = f"--pp {args.pp} --tg {args.tg} -d {args.depth} -t {args.threads} -r {REPETITIONS}".split()
-    bench = finish([*stepggml, "bench", "-m", model, *sizes, "--no-limits", "-o", "json"], env)
+    bench = finish([*stepggml, "bench", "-m", model, *sizes, "-o", "json"], env)
     figures = {"bench memory MB": bench.memory_mb}
     for record in json.loads(bench.stdout):
         figures[record["test"]] = record["tokens_per_s"]
         figures["load ms"] = record["load_ms"]
+        # a prompt keeps the multipliers busy, single tokens the memory
+        figures[f"{record['test']} share"] = record["share_of_fma" if record["test"] == "pp" else "share_of_read"]
     run = finish([*stepggml, "run", "-m", model, "-p", PROMPT, "-n", "1", "-t", str(args.threads)], env)
     return figures | first_token(run)
 
@@ -201,8 +205,9 @@ def row_of(
     ours = [figures["ours"][name] for figures in rounds]
     theirs = [figures[peer][name] for figures in rounds]
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    title = f"{name} {getattr(args, name)} t/s" if name in ("pp", "tg") else name
-    if name in ("pp", "tg") and args.depth:
+    is_speed = name in ("pp", "tg")
+    title = f"{name} {getattr(args, name)} t/s" if is_speed else name
+    if is_speed and args.depth:
         title += f" @ {args.depth}"
     return {
         "model": os.path.basename(model),
@@ -213,6 +218,7 @@ def row_of(
         "ratio": statistics.median(ours) / statistics.median(theirs),
         "lowest": min(ratios),
         "highest": max(ratios),
+        "share": statistics.median(figures["ours"][f"{name} share"] for figures in rounds) if is_speed else None,
     }
 
 
@@ -231,10 +237,11 @@ def busy_share(seconds: float = 1.0) -> float:
 
 def print_table(rows: list[dict[str, object]]) -> None:
     """Markdown."""
-    print("| model | figure | ours | peer | theirs | ours / theirs | over the rounds |")
-    print("|---|---|---:|---|---:|---:|---|")
+    print("| model | figure | ours | of the limit | peer | theirs | ours / theirs | over the rounds |")
+    print("|---|---|---:|---:|---|---:|---:|---|")
     for row in rows:
-        numbers = f"{row['ours']:.1f} | {row['peer']} | {row['theirs']:.1f} | {row['ratio']:.2f}"
+        share = "" if row["share"] is None else f"{row['share']:.0%}"
+        numbers = f"{row['ours']:.1f} | {share} | {row['peer']} | {row['theirs']:.1f} | {row['ratio']:.2f}"
         print(f"| {row['model']} | {row['figure']} | {numbers} | {row['lowest']:.2f} .. {row['highest']:.2f} |")
 
 

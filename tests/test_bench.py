@@ -205,6 +205,8 @@ def test_peers(tmp_path: Path) -> None:
     assert rows["llama-Q4_0.gguf", "llama-bench", "pp 8 t/s"]["theirs"] == 100
     row = rows["llama-Q4_0.gguf", "llama-bench", "tg 4 t/s"]
     assert row["ratio"] == pytest.approx(row["ours"] / 10)
+    assert row["share"] > 0
+    assert rows["tiny-f16.bin", "gpt-2-backend", "load ms"]["share"] is None
     assert ("tiny-f16.bin", "gpt-2-backend", "memory MB") in rows
 
 
