@@ -76,6 +76,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return flush_output(status)
 
 
+def run_and_leave() -> NoReturn:
+    """The program `stepggml`: main, and the process ends there and then.
+
+    Everything that has to be closed is closed by then. The interpreter would go on to give back what a vocabulary is
+    made of, object by object: a tenth of the time that one generated token takes from start to end.
+    """
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def flush_output(status: int) -> int:
     """Flush stdout; a reader that went away early (`stepggml run | head`) is no error worth a word."""
     try:
