@@ -21,10 +21,12 @@ from .context import GGML_OBJECT_SIZE, GGML_OBJECT_TYPE_GRAPH, ggml_context, ggm
 from .hash_set import (
     GGML_HASHSET_ALREADY_EXISTS,
     ggml_bitset_size,
-    ggml_hash_insert,
     ggml_hash_set,
     ggml_hash_set_reset,
     ggml_hash_size,
+    insert_key,
+    keys_of,
+    used_of,
 )
 from .impl import GGML_ASSERT, GGML_DEFAULT_GRAPH_SIZE, GGML_MAX_SRC, GGML_MEM_ALIGN, GGML_PAD, NULL
 from .op import GGML_OP_NONE, ggml_op_name
@@ -178,8 +180,10 @@ def ggml_graph_node(cgraph: ggml_cgraph, i: int) -> ggml_tensor:
     if i < 0:
         GGML_ASSERT(cgraph.n_nodes + i >= 0, "no such node", got=i)
         i = cgraph.n_nodes + i
-    GGML_ASSERT(i < cgraph.n_nodes, f"the graph has {cgraph.n_nodes} nodes", got=i)
-    return cgraph.nodes[i]
+    GGML_ASSERT(i < cgraph.n_nodes, "the graph has {n_nodes} nodes", got=i, n_nodes=cgraph.n_nodes)
+    # not cgraph.nodes[i]: an array of every new length is a new type to ctypes, which takes long to make
+    address = ctypes.c_uint64.from_address(cgraph._nodes + 8 * i).value
+    return tensor_at(address)
 
 
 def ggml_graph_get_tensor(cgraph: ggml_cgraph, name: str) -> ggml_tensor | None:
@@ -211,22 +215,24 @@ def ggml_graph_print(cgraph: ggml_cgraph) -> None:
 
 def append_leaf(cgraph: ggml_cgraph, node: ggml_tensor) -> None:
     """Put a tensor behind the last leaf; a nameless one is named after its place."""
-    GGML_ASSERT(cgraph.n_leafs < cgraph.size, "the graph has no room for another leaf", got=cgraph.size)
+    n_leafs = cgraph.n_leafs
+    GGML_ASSERT(n_leafs < cgraph.size, "the graph has no room for another leaf", got=n_leafs)
     if node._name == b"":
-        ggml_format_name(node, f"leaf_{cgraph.n_leafs}")
-    slot = cgraph._leafs + 8 * cgraph.n_leafs
+        ggml_format_name(node, f"leaf_{n_leafs}")
+    slot = cgraph._leafs + 8 * n_leafs
     ctypes.c_uint64.from_address(slot).value = ctypes.addressof(node)
-    cgraph.n_leafs += 1
+    cgraph.n_leafs = n_leafs + 1
 
 
 def append_node(cgraph: ggml_cgraph, node: ggml_tensor) -> None:
     """Put a tensor behind the last node; a nameless one is named after its place."""
-    GGML_ASSERT(cgraph.n_nodes < cgraph.size, "the graph has no room for another node", got=cgraph.size)
+    n_nodes = cgraph.n_nodes
+    GGML_ASSERT(n_nodes < cgraph.size, "the graph has no room for another node", got=n_nodes)
     if node._name == b"":
-        ggml_format_name(node, f"node_{cgraph.n_nodes}")
-    slot = cgraph._nodes + 8 * cgraph.n_nodes
+        ggml_format_name(node, f"node_{n_nodes}")
+    slot = cgraph._nodes + 8 * n_nodes
     ctypes.c_uint64.from_address(slot).value = ctypes.addressof(node)
-    cgraph.n_nodes += 1
+    cgraph.n_nodes = n_nodes + 1
 
 
 def ggml_visit_parents(cgraph: ggml_cgraph, node: ggml_tensor) -> None:
@@ -235,23 +241,26 @@ def ggml_visit_parents(cgraph: ggml_cgraph, node: ggml_tensor) -> None:
     C recurses, as deep as the graph is long; Python keeps its own stack of (tensor, next operand), so that no depth is
     too deep.
     """
-    visited = cgraph.visited_hash_set
-    if ggml_hash_insert(visited, pointer_to(node)) == GGML_HASHSET_ALREADY_EXISTS:
+    # the visited hash set, looked up once for the whole walk
+    keys = keys_of(cgraph.visited_hash_set)
+    used = used_of(cgraph.visited_hash_set)
+    if insert_key(keys, used, pointer_to(node)) == GGML_HASHSET_ALREADY_EXISTS:
         return
 
+    is_left_to_right = cgraph.order == LEFT_TO_RIGHT
     stack = [(node, 0)]
     while stack:
         current, k = stack.pop()
+        operands = current._src[:]
+        if not is_left_to_right:
+            operands.reverse()
 
         # the next operand that nobody has visited yet
         parent = None
         while k < GGML_MAX_SRC and parent is None:
-            slot = k
-            if cgraph.order != LEFT_TO_RIGHT:
-                slot = GGML_MAX_SRC - 1 - k
+            address = operands[k]
             k += 1
-            address = current._src[slot]
-            if address != NULL and ggml_hash_insert(visited, address) != GGML_HASHSET_ALREADY_EXISTS:
+            if address != NULL and insert_key(keys, used, address) != GGML_HASHSET_ALREADY_EXISTS:
                 parent = tensor_at(address)
         if parent is not None:
             stack.append((current, k))

@@ -186,7 +186,11 @@ def ggml_new_object(ctx: ggml_context, type: int, size: int) -> ggml_object | No
     GGML_ASSERT(ctx.mem_buffer != NULL, "the context has been freed")
 
     # a bump allocator: the end of the last object is where the next begins
-    cur_end = ggml_used_mem(ctx)
+    cur_end = 0
+    objects_end = ctx.objects_end
+    if objects_end != NULL:
+        obj_prev = ggml_object.from_address(objects_end)
+        cur_end = obj_prev.offs + obj_prev.size
 
     # align to GGML_MEM_ALIGN
     size_needed = GGML_PAD(size, GGML_MEM_ALIGN)
@@ -209,11 +213,10 @@ def ggml_new_object(ctx: ggml_context, type: int, size: int) -> ggml_object | No
     obj_new.type = type
 
     # link it in
-    if ctx.objects_end == NULL:
+    if objects_end == NULL:
         # the list starts here
         ctx.objects_begin = address
     else:
-        obj_prev = ggml_object.from_address(ctx.objects_end)
         obj_prev.next = address
     ctx.objects_end = address
     return obj_new

@@ -104,20 +104,25 @@ def ggml_hash_contains(hash_set: ggml_hash_set, key: int) -> bool:
 
 def ggml_hash_insert(hash_set: ggml_hash_set, key: int) -> int:
     """Put `key` in. Returns its slot, or GGML_HASHSET_ALREADY_EXISTS. Aborts when the table is full."""
-    size = hash_set.size
-    keys = keys_of(hash_set)
-    used = used_of(hash_set)
+    return insert_key(keys_of(hash_set), used_of(hash_set), key)
+
+
+def insert_key(keys: ctypes.Array, used: ctypes.Array, key: int) -> int:
+    """ggml_hash_insert for whoever has the set's two arrays at hand and many keys to put in."""
+    size = len(keys)
     h = ggml_hash(key) % size
 
     # linear probing, as in ggml_hash_find, but the first free slot is taken
     i = h
-    while used[i >> 5] & (1 << (i & 31)):
+    word = used[i >> 5]
+    while word & (1 << (i & 31)):
         if keys[i] == key:
             return GGML_HASHSET_ALREADY_EXISTS
         i = (i + 1) % size
         if i == h:
             GGML_ABORT("the hash set is full")
-    ggml_bitset_set(used, i)
+        word = used[i >> 5]
+    used[i >> 5] = word | 1 << (i & 31)
     keys[i] = key
     return i
 

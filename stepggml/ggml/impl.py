@@ -69,10 +69,18 @@ class GGMLFileError(Exception):
 _ABSENT = object()
 
 
-def GGML_ASSERT(cond: object, message: str = "", got: object = _ABSENT, expected: object = _ABSENT) -> None:
-    """Raise GGMLAbort with the caller's file and line unless `cond` holds. C: GGML_ASSERT(x), which aborts."""
+def GGML_ASSERT(
+    cond: object, message: str = "", got: object = _ABSENT, expected: object = _ABSENT, **values: object
+) -> None:
+    """Raise GGMLAbort with the caller's file and line unless `cond` holds. C: GGML_ASSERT(x), which aborts.
+
+    values: what the braces in the texts stand for. They are filled in only when the assert fails: most never do.
+    """
     if cond:
         return
+    message = filled_in(message, values)
+    got = filled_in(got, values)
+    expected = filled_in(expected, values)
     caller = sys._getframe(1)
     where = f"{os.path.basename(caller.f_code.co_filename)}:{caller.f_lineno}"
     text = f"{where}: GGML_ASSERT in {caller.f_code.co_name} failed"
@@ -83,6 +91,18 @@ def GGML_ASSERT(cond: object, message: str = "", got: object = _ABSENT, expected
     if expected is not _ABSENT:
         text = f"{text}, expected {expected}"
     raise GGMLAbort(text)
+
+
+def filled_in(text: object, values: dict[str, object]) -> object:
+    """`text` with the values in its braces; a C array is shown as a list."""
+    if isinstance(text, ctypes.Array):
+        return list(text)
+    if not values or not isinstance(text, str):
+        return text
+    shown = {}
+    for name, value in values.items():
+        shown[name] = list(value) if isinstance(value, ctypes.Array) else value
+    return text.format(**shown)
 
 
 def GGML_ABORT(message: str) -> None:
@@ -250,7 +270,7 @@ def ggml_aligned_free(ptr: int, size: int) -> None:
 
 # Backend objects (buffers) are Python objects, yet a tensor's `buffer` field holds 8 bytes. Those bytes are the
 # object's own address (CPython's id), and this table leads back from the address to the object.
-_objects_by_address: weakref.WeakValueDictionary[int, object] = weakref.WeakValueDictionary()
+_objects_by_address: dict[int, weakref.ref] = {}
 
 
 def address_of(obj: object | None) -> int:
@@ -258,8 +278,9 @@ def address_of(obj: object | None) -> int:
     if obj is None:
         return NULL
     address = id(obj)
-    if address not in _objects_by_address:
-        _objects_by_address[address] = obj
+    if object_at(address) is not obj:
+        # new here, or where an object that is gone used to be
+        _objects_by_address[address] = weakref.ref(obj)
     return address
 
 
@@ -267,7 +288,10 @@ def object_at(address: int) -> object | None:
     """The object `address_of` gave this address for; None for NULL or when it is gone."""
     if address == NULL:
         return None
-    return _objects_by_address.get(address)
+    ref = _objects_by_address.get(address)
+    if ref is None:
+        return None
+    return ref()
 
 
 # ----------------------------------------------------------------------------------------------------------------------

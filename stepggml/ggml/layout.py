@@ -12,7 +12,7 @@ from __future__ import annotations
 from .impl import GGML_MAX_DIMS, GGML_PAD
 from .op import GGML_OP_NONE, GGML_OP_PERMUTE, GGML_OP_RESHAPE, GGML_OP_TRANSPOSE, GGML_OP_VIEW
 from .tensor import ggml_nbytes, ggml_tensor
-from .types import ggml_blck_size, ggml_type_size
+from .types import ggml_blck_size, ggml_type_size, type_traits
 
 # The ops whose result is another look at the same bytes.
 VIEW_OPS = frozenset((GGML_OP_NONE, GGML_OP_RESHAPE, GGML_OP_VIEW, GGML_OP_PERMUTE, GGML_OP_TRANSPOSE))
@@ -20,8 +20,8 @@ VIEW_OPS = frozenset((GGML_OP_NONE, GGML_OP_RESHAPE, GGML_OP_VIEW, GGML_OP_PERMU
 
 def ggml_nelements(tensor: ggml_tensor) -> int:
     """ne[0] * ne[1] * ne[2] * ne[3]"""
-    ne = tensor.ne
-    return ne[0] * ne[1] * ne[2] * ne[3]
+    ne0, ne1, ne2, ne3 = tensor.ne[:]
+    return ne0 * ne1 * ne2 * ne3
 
 
 def ggml_nrows(tensor: ggml_tensor) -> int:
@@ -45,10 +45,7 @@ def ggml_n_dims(tensor: ggml_tensor) -> int:
 
 def ggml_is_empty(tensor: ggml_tensor) -> bool:
     """Any dimension is 0."""
-    for i in range(GGML_MAX_DIMS):
-        if tensor.ne[i] == 0:
-            return True
-    return False
+    return 0 in tensor.ne[:]
 
 
 def ggml_is_view(tensor: ggml_tensor) -> bool:
@@ -99,13 +96,13 @@ def ggml_is_contiguous_n(tensor: ggml_tensor, n: int) -> bool:
 
     A dimension of one element has no stride to look at.
     """
-    ne = tensor.ne
-    nb = tensor.nb
-    next_nb = ggml_type_size(tensor.type)
-    blck_size = ggml_blck_size(tensor.type)
-    if ne[0] != blck_size and nb[0] != next_nb:
+    # slices: a list is looked at much faster than a C array
+    ne = tensor.ne[:]
+    nb = tensor.nb[:]
+    traits = type_traits[tensor.type]
+    if ne[0] != traits.blck_size and nb[0] != traits.type_size:
         return False
-    next_nb *= ne[0] // blck_size
+    next_nb = traits.type_size * (ne[0] // traits.blck_size)
     for i in range(1, GGML_MAX_DIMS):
         if ne[i] == 1:
             continue
@@ -161,26 +158,22 @@ def ggml_is_padded_1d(tensor: ggml_tensor) -> bool:
 
 def ggml_are_same_shape(t0: ggml_tensor, t1: ggml_tensor) -> bool:
     """All ne equal."""
-    for i in range(GGML_MAX_DIMS):
-        if t0.ne[i] != t1.ne[i]:
-            return False
-    return True
+    return t0.ne[:] == t1.ne[:]
 
 
 def ggml_are_same_stride(t0: ggml_tensor, t1: ggml_tensor) -> bool:
     """All nb equal."""
-    for i in range(GGML_MAX_DIMS):
-        if t0.nb[i] != t1.nb[i]:
-            return False
-    return True
+    return t0.nb[:] == t1.nb[:]
 
 
 def ggml_can_repeat(t0: ggml_tensor, t1: ggml_tensor) -> bool:
     """t0 laid end to end fills t1: every dimension of t1 is a multiple of t0's."""
-    if ggml_is_empty(t0):
-        return ggml_is_empty(t1)
+    ne0 = t0.ne[:]
+    ne1 = t1.ne[:]
+    if 0 in ne0:
+        return 0 in ne1
     for i in range(GGML_MAX_DIMS):
-        if t1.ne[i] % t0.ne[i] != 0:
+        if ne1[i] % ne0[i] != 0:
             return False
     return True
 

@@ -27,7 +27,7 @@ from .impl import (
     object_at,
 )
 from .op import GGML_OP_NONE, ggml_op, ggml_op_name, ggml_unary_op_name
-from .types import ggml_blck_size, ggml_row_size, ggml_type_size, type_traits
+from .types import ggml_row_size, ggml_type_size, type_traits
 
 if TYPE_CHECKING:
     from .backend import ggml_backend_buffer
@@ -97,10 +97,14 @@ class ggml_tensor(ctypes.Structure):
     @property
     def name(self) -> str:
         """At most 63 bytes; set it with ggml_set_name."""
-        return self._name.decode("utf-8", errors="replace")
+        return self._name.decode("utf-8", "replace")
 
 
 GGML_TENSOR_SIZE = ctypes.sizeof(ggml_tensor)
+
+# The struct as plain bytes, and what a new one starts from.
+tensor_bytes = ctypes.c_char * GGML_TENSOR_SIZE
+ZEROS = bytes(GGML_TENSOR_SIZE)
 
 
 def pointer_to(tensor: ggml_tensor | None) -> int:
@@ -171,16 +175,22 @@ def ggml_new_tensor_impl(
         view_offs += view_src.view_offs
         view_src = view_src.view_src
 
-    data_size = ggml_row_size(type, ne[0])
-    for i in range(1, n_dims):
-        data_size *= ne[i]
+    # what is not given is 1
+    ne = [*ne[:n_dims], 1, 1, 1][:GGML_MAX_DIMS]
+
+    # strides: one element (block), one row, one matrix, ...; the last product is the size of it all
+    nb0 = type_traits[type].type_size
+    nb1 = ggml_row_size(type, ne[0])
+    nb2 = nb1 * ne[1]
+    nb3 = nb2 * ne[2]
+    data_size = nb3 * ne[3]
 
     data = NULL
     if view_src is not None:
         view_end = data_size + view_offs
         src_size = ggml_nbytes(view_src)
         fits = data_size == 0 or view_end <= src_size
-        GGML_ASSERT(fits, "a view must end within its source", got=view_end, expected=f"at most {src_size}")
+        GGML_ASSERT(fits, "a view must end within its source", got=view_end, expected="at most {size}", size=src_size)
         if view_src.data != NULL:
             data = view_src.data + view_offs
 
@@ -192,25 +202,17 @@ def ggml_new_tensor_impl(
     GGML_ASSERT(obj_new is not None, "the context's pool has no room for another tensor", got=ctx.mem_size)
 
     address = ctx.mem_buffer + obj_new.offs
-    ctypes.memset(address, 0, GGML_TENSOR_SIZE)
+    tensor_bytes.from_address(address).raw = ZEROS
     result = ggml_tensor.from_address(address)
     result.type = type
-    result.view_src = view_src
-    result.view_offs = view_offs
+    result.ne[:] = ne
+    result.nb[:] = (nb0, nb1, nb2, nb3)
+    if view_src is not None:
+        result.view_src = view_src
+        result.view_offs = view_offs
     result.data = data
     if obj_alloc_size > 0:
         result.data = address + GGML_TENSOR_SIZE
-
-    # what is not given is 1
-    ne = [*ne[:n_dims], 1, 1, 1][:GGML_MAX_DIMS]
-    result.ne[:] = ne
-
-    # strides: one element (block), one row, one matrix, ...
-    traits = type_traits[type]
-    nb = [traits.type_size, traits.type_size * (ne[0] // traits.blck_size)]
-    for i in range(2, GGML_MAX_DIMS):
-        nb.append(nb[i - 1] * ne[i - 1])
-    result.nb[:] = nb
 
     ctx.n_objects += 1
     return result
@@ -250,8 +252,7 @@ def ggml_view_tensor(ctx: ggml_context, src: ggml_tensor) -> ggml_tensor:
     """A view of all of src: same ne, nb copied, op NONE. Ops that write in place are built on it."""
     result = ggml_new_tensor_impl(ctx, src.type, GGML_MAX_DIMS, src.ne, src, 0)
     ggml_format_name(result, f"{src.name} (view)")
-    for i in range(GGML_MAX_DIMS):
-        result.nb[i] = src.nb[i]
+    result.nb = src.nb
     return result
 
 
@@ -301,7 +302,7 @@ def ggml_get_name(tensor: ggml_tensor) -> str:
 
 def ggml_set_name(tensor: ggml_tensor, name: str) -> ggml_tensor:
     """Set the name; past 63 bytes it is cut silently."""
-    tensor._name = name.encode("utf-8", errors="replace")[: GGML_MAX_NAME - 1]
+    tensor._name = name.encode("utf-8", "replace")[: GGML_MAX_NAME - 1]
     return tensor
 
 
@@ -376,17 +377,13 @@ def ggml_element_size(tensor: ggml_tensor) -> int:
 
 def ggml_nbytes(tensor: ggml_tensor) -> int:
     """Bytes from the first to the last element: for a strided view a span, not a sum."""
-    ne = tensor.ne[:]
-    nb = tensor.nb[:]
-    if min(ne) <= 0:
+    ne0, ne1, ne2, ne3 = tensor.ne[:]
+    nb0, nb1, nb2, nb3 = tensor.nb[:]
+    if ne0 <= 0 or ne1 <= 0 or ne2 <= 0 or ne3 <= 0:
         return 0
-    blck_size = ggml_blck_size(tensor.type)
-    if blck_size == 1:
-        nbytes = ggml_type_size(tensor.type)
-        first = 0
+    traits = type_traits[tensor.type]
+    if traits.blck_size == 1:
+        row = traits.type_size + (ne0 - 1) * nb0
     else:
-        nbytes = ne[0] * nb[0] // blck_size
-        first = 1
-    for i in range(first, GGML_MAX_DIMS):
-        nbytes += (ne[i] - 1) * nb[i]
-    return nbytes
+        row = ne0 * nb0 // traits.blck_size
+    return row + (ne1 - 1) * nb1 + (ne2 - 1) * nb2 + (ne3 - 1) * nb3

@@ -162,10 +162,10 @@ def ggml_type_size(type: int) -> int:
 def ggml_row_size(type: int, ne: int) -> int:
     """Bytes of a row of `ne` elements. Aborts when the blocks do not fill the row exactly."""
     traits = type_traits[type]
-    GGML_ASSERT(
-        ne % traits.blck_size == 0, f"a row of {traits.type_name} is whole blocks of {traits.blck_size}", got=ne
-    )
-    return traits.type_size * (ne // traits.blck_size)
+    blck_size = traits.blck_size
+    is_whole = ne % blck_size == 0
+    GGML_ASSERT(is_whole, "a row of {t.type_name} is whole blocks of {t.blck_size}", got=ne, t=traits)
+    return traits.type_size * (ne // blck_size)
 
 
 def ggml_is_quantized(type: int) -> bool:

@@ -41,7 +41,7 @@ class GraphCallback:
             ggml_set_name(cur, name)
 
         # with the cache on the CPU, everything between storing and the attention's output runs there
-        if not self.lctx.cparams.offload_kqv and name == "kqv_merged_cont":
+        if name == "kqv_merged_cont" and not self.lctx.cparams.offload_kqv:
             ggml_backend_sched_set_tensor_backend(self.lctx.sched, cur, self.lctx.backend_cpu)
         if name == "norm" and il != -1:
             self.place_norm(cur, il)

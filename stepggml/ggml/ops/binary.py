@@ -49,7 +49,7 @@ SRC1_TYPES: dict[int, tuple[int, ...]] = {
 
 def new_binary_node(ctx: ggml_context, op: int, a: ggml_tensor, b: ggml_tensor, inplace: bool) -> ggml_tensor:
     """What ggml_add_impl, ggml_sub_impl, ggml_mul_impl and ggml_div_impl of C have in common."""
-    GGML_ASSERT(ggml_can_repeat(b, a), "b must repeat into a", got=list(b.ne), expected=f"divisors of {list(a.ne)}")
+    GGML_ASSERT(ggml_can_repeat(b, a), "b must repeat into a", got=b.ne, expected="divisors of {ne}", ne=a.ne)
 
     if inplace:
         result = ggml_view_tensor(ctx, a)

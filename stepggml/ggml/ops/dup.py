@@ -70,8 +70,9 @@ def ggml_cpy_impl(ctx: ggml_context, a: ggml_tensor, b: ggml_tensor) -> ggml_ten
 
     # the result looks at b's bytes
     result = ggml_view_tensor(ctx, b)
-    if b.name:
-        ggml_format_name(result, f"{b.name} (copy of {a.name})")
+    b_name = b.name
+    if b_name:
+        ggml_format_name(result, f"{b_name} (copy of {a.name})")
     else:
         ggml_format_name(result, f"{a.name} (copy)")
     result.op = GGML_OP_CPY
@@ -127,7 +128,8 @@ def ggml_cont_3d(ctx: ggml_context, a: ggml_tensor, ne0: int, ne1: int, ne2: int
 def ggml_cont_4d(ctx: ggml_context, a: ggml_tensor, ne0: int, ne1: int, ne2: int, ne3: int) -> ggml_tensor:
     """a made contiguous and ne = [ne0, ne1, ne2, ne3]. Raises GGMLAbort when the counts differ."""
     n = ne0 * ne1 * ne2 * ne3
-    GGML_ASSERT(ggml_nelements(a) == n, "as many elements", got=n, expected=ggml_nelements(a))
+    n_a = ggml_nelements(a)
+    GGML_ASSERT(n_a == n, "as many elements", got=n, expected=n_a)
 
     result = ggml_new_tensor_4d(ctx, a.type, ne0, ne1, ne2, ne3)
     ggml_format_name(result, f"{a.name} (cont)")

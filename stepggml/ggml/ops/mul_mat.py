@@ -35,7 +35,9 @@ CHUNK_SIZE_OF_A_VECTOR = 64
 
 def ggml_can_mul_mat(t0: ggml_tensor, t1: ggml_tensor) -> bool:
     """Rows of equal length, and t0's matrices repeat over t1's (grouped-query attention: few K heads, many Q heads)."""
-    return t0.ne[0] == t1.ne[0] and t1.ne[2] % t0.ne[2] == 0 and t1.ne[3] % t0.ne[3] == 0
+    ne00, _ne01, ne02, ne03 = t0.ne[:]
+    ne10, _ne11, ne12, ne13 = t1.ne[:]
+    return ne00 == ne10 and ne12 % ne02 == 0 and ne13 % ne03 == 0
 
 
 def ggml_mul_mat(ctx: ggml_context, a: ggml_tensor, b: ggml_tensor) -> ggml_tensor:
@@ -44,10 +46,12 @@ def ggml_mul_mat(ctx: ggml_context, a: ggml_tensor, b: ggml_tensor) -> ggml_tens
     a is ne = [K, M, ne2, ne3], b is ne = [K, N, r2*ne2, r3*ne3]; the result is F32 ne = [M, N, r2*ne2, r3*ne3].
     Raises GGMLAbort when the shapes do not fit or a is transposed (its rows must be stretches of memory).
     """
-    GGML_ASSERT(ggml_can_mul_mat(a, b), "cannot multiply these shapes", got=f"{list(a.ne)} x {list(b.ne)}")
-    GGML_ASSERT(not ggml_is_transposed(a), "a must not be transposed", got=f"nb {list(a.nb)}")
+    GGML_ASSERT(ggml_can_mul_mat(a, b), "cannot multiply these shapes", got="{ne0} x {ne1}", ne0=a.ne, ne1=b.ne)
+    GGML_ASSERT(not ggml_is_transposed(a), "a must not be transposed", got="nb {nb}", nb=a.nb)
 
-    ne = (a.ne[1], b.ne[1], b.ne[2], b.ne[3])
+    # a row of the result has one element for each row of a
+    ne = b.ne[:]
+    ne[0] = a.ne[1]
     result = ggml_new_tensor(ctx, GGML_TYPE_F32, 4, ne)
     result.op = GGML_OP_MUL_MAT
     result.src[0] = a

@@ -62,7 +62,7 @@ def ggml_rope_impl(
 ) -> ggml_tensor:
     """A ROPE node of a's shape; the numbers become words 1, 2 and 4 to 10 of op_params."""
     GGML_ASSERT((mode & 1) == 0, "mode & 1 == 1 is no longer supported", got=mode)
-    GGML_ASSERT(ggml_is_vector(b), "positions are a vector", got=list(b.ne))
+    GGML_ASSERT(ggml_is_vector(b), "positions are a vector", got=b.ne)
     GGML_ASSERT(b.type == GGML_TYPE_I32, "positions are I32", got=ggml_type_name(b.type))
     GGML_ASSERT(a.ne[2] == b.ne[0], "one position per token", got=b.ne[0], expected=a.ne[2])
     if c is not None:

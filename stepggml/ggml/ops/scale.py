@@ -21,7 +21,7 @@ from ._rows import row_position, thread_rows
 
 def ggml_scale_impl(ctx: ggml_context, a: ggml_tensor, s: float, inplace: bool) -> ggml_tensor:
     """A SCALE node of a's shape. op_params[0] is s. Raises GGMLAbort unless only a's rows may be padded."""
-    GGML_ASSERT(ggml_is_padded_1d(a), "only rows of a may be padded", got=f"nb {list(a.nb)}")
+    GGML_ASSERT(ggml_is_padded_1d(a), "only rows of a may be padded", got="nb {nb}", nb=a.nb)
 
     if inplace:
         result = ggml_view_tensor(ctx, a)

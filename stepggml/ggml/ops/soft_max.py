@@ -34,12 +34,12 @@ def ggml_soft_max_impl(
     ctx: ggml_context, a: ggml_tensor, mask: ggml_tensor | None, scale: float, max_bias: float, inplace: bool
 ) -> ggml_tensor:
     """A SOFT_MAX node of a's shape. op_params: [0] scale, [1] max_bias. Raises GGMLAbort when the mask does not fit."""
-    GGML_ASSERT(ggml_is_contiguous(a), "a must be contiguous", got=f"nb {list(a.nb)}")
+    GGML_ASSERT(ggml_is_contiguous(a), "a must be contiguous", got="nb {nb}", nb=a.nb)
     if mask is not None:
         is_float = mask.type in (GGML_TYPE_F16, GGML_TYPE_F32)
         GGML_ASSERT(is_float, "the mask is F16 or F32", got=ggml_type_name(mask.type))
-        GGML_ASSERT(ggml_is_contiguous(mask), "the mask must be contiguous", got=f"nb {list(mask.nb)}")
-        GGML_ASSERT(ggml_is_matrix(mask), "one mask serves all heads", got=list(mask.ne))
+        GGML_ASSERT(ggml_is_contiguous(mask), "the mask must be contiguous", got="nb {nb}", nb=mask.nb)
+        GGML_ASSERT(ggml_is_matrix(mask), "one mask serves all heads", got=mask.ne)
         GGML_ASSERT(mask.ne[0] == a.ne[0], "the mask is as wide as a", got=mask.ne[0], expected=a.ne[0])
         GGML_ASSERT(mask.ne[1] >= a.ne[1], "the mask has a row for each of a's", got=mask.ne[1], expected=a.ne[1])
     if max_bias > 0:

@@ -82,7 +82,7 @@ THREADED = frozenset((GGML_UNARY_OP_GELU, GGML_UNARY_OP_GELU_QUICK, GGML_UNARY_O
 
 def ggml_unary_impl(ctx: ggml_context, a: ggml_tensor, op: int, inplace: bool) -> ggml_tensor:
     """A UNARY node of a's shape; op_params[0] is the sub-op. Raises GGMLAbort unless a is contiguous_1."""
-    GGML_ASSERT(ggml_is_contiguous_1(a), "rows of a are unbroken and in order", got=f"nb {list(a.nb)}")
+    GGML_ASSERT(ggml_is_contiguous_1(a), "rows of a are unbroken and in order", got="nb {nb}", nb=a.nb)
 
     if inplace:
         result = ggml_view_tensor(ctx, a)

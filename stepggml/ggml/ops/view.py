@@ -23,14 +23,7 @@ from ..op import (
     ggml_compute_params,
     one_task,
 )
-from ..tensor import (
-    ggml_format_name,
-    ggml_new_tensor_impl,
-    ggml_set_op_params,
-    ggml_set_op_params_i32,
-    ggml_tensor,
-    ggml_view_tensor,
-)
+from ..tensor import ggml_format_name, ggml_new_tensor_impl, ggml_set_op_params, ggml_tensor, ggml_view_tensor
 
 SIZE_T_BYTES = 8
 
@@ -61,9 +54,8 @@ def ggml_view_1d(ctx: ggml_context, a: ggml_tensor, ne0: int, offset: int) -> gg
 def ggml_view_2d(ctx: ggml_context, a: ggml_tensor, ne0: int, ne1: int, nb1: int, offset: int) -> ggml_tensor:
     """ne = [ne0, ne1], rows nb1 bytes apart, from `offset` bytes on."""
     result = ggml_view_impl(ctx, a, 2, (ne0, ne1), offset)
-    result.nb[1] = nb1
-    result.nb[2] = result.nb[1] * ne1
-    result.nb[3] = result.nb[2]
+    nb2 = nb1 * ne1
+    result.nb[1:] = (nb1, nb2, nb2)
     return result
 
 
@@ -72,9 +64,8 @@ def ggml_view_3d(
 ) -> ggml_tensor:
     """ne = [ne0, ne1, ne2], rows nb1 and matrices nb2 bytes apart, from `offset` bytes on."""
     result = ggml_view_impl(ctx, a, 3, (ne0, ne1, ne2), offset)
-    result.nb[1] = nb1
-    result.nb[2] = nb2
-    result.nb[3] = result.nb[2] * ne2
+    nb3 = nb2 * ne2
+    result.nb[1:] = (nb1, nb2, nb3)
     return result
 
 
@@ -83,9 +74,7 @@ def ggml_view_4d(
 ) -> ggml_tensor:
     """ne = [ne0, ne1, ne2, ne3] with strides nb1, nb2, nb3 in bytes, from `offset` bytes on."""
     result = ggml_view_impl(ctx, a, 4, (ne0, ne1, ne2, ne3), offset)
-    result.nb[1] = nb1
-    result.nb[2] = nb2
-    result.nb[3] = nb3
+    result.nb[1:] = (nb1, nb2, nb3)
     return result
 
 
@@ -98,8 +87,9 @@ def new_reshape_node(ctx: ggml_context, a: ggml_tensor, n_dims: int, ne: Sequenc
     n = 1
     for i in range(n_dims):
         n *= ne[i]
-    GGML_ASSERT(ggml_is_contiguous(a), "only a contiguous tensor can be reshaped", got=f"nb {list(a.nb)}")
-    GGML_ASSERT(ggml_nelements(a) == n, "as many elements", got=n, expected=ggml_nelements(a))
+    GGML_ASSERT(ggml_is_contiguous(a), "only a contiguous tensor can be reshaped", got="nb {nb}", nb=a.nb)
+    n_a = ggml_nelements(a)
+    GGML_ASSERT(n_a == n, "as many elements", got=n, expected=n_a)
 
     result = ggml_new_tensor_impl(ctx, a.type, n_dims, ne, a, 0)
     ggml_format_name(result, f"{a.name} (reshaped)")
@@ -147,10 +137,16 @@ def ggml_permute(ctx: ggml_context, a: ggml_tensor, axis0: int, axis1: int, axis
 
     result = ggml_view_tensor(ctx, a)
     ggml_format_name(result, f"{a.name} (permuted)")
+    a_ne = a.ne[:]
+    a_nb = a.nb[:]
+    ne = [0, 0, 0, 0]
+    nb = [0, 0, 0, 0]
     for i in range(GGML_MAX_DIMS):
-        result.ne[axes[i]] = a.ne[i]
-        result.nb[axes[i]] = a.nb[i]
-        ggml_set_op_params_i32(result, i, axes[i])
+        ne[axes[i]] = a_ne[i]
+        nb[axes[i]] = a_nb[i]
+    result.ne[:] = ne
+    result.nb[:] = nb
+    result.op_params[:GGML_MAX_DIMS] = axes
     result.op = GGML_OP_PERMUTE
     result.src[0] = a
     return result
@@ -160,10 +156,10 @@ def ggml_transpose(ctx: ggml_context, a: ggml_tensor) -> ggml_tensor:
     """Axes 0 and 1 exchanged."""
     result = ggml_view_tensor(ctx, a)
     ggml_format_name(result, f"{a.name} (transposed)")
-    result.ne[0] = a.ne[1]
-    result.ne[1] = a.ne[0]
-    result.nb[0] = a.nb[1]
-    result.nb[1] = a.nb[0]
+    ne0, ne1, ne2, ne3 = a.ne[:]
+    nb0, nb1, nb2, nb3 = a.nb[:]
+    result.ne[:] = (ne1, ne0, ne2, ne3)
+    result.nb[:] = (nb1, nb0, nb2, nb3)
     result.op = GGML_OP_TRANSPOSE
     result.src[0] = a
     return result
