@@ -22,11 +22,12 @@ from libc.string cimport memcpy, memset
 
 from .blocks cimport code_sum, codes_runtime
 from .ggml cimport (
-    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_Q4_1, GGML_TYPE_Q5_1, GGML_TYPE_Q8_0, GGML_TYPE_Q8_1, GGML_TYPE_Q8_K,
-    block_q8_0, block_q8_1, block_q8_K, ggml_blck_size, ggml_compute_params, ggml_tensor, is_super_block,
+    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q4_1, GGML_TYPE_Q5_1, GGML_TYPE_Q8_0, GGML_TYPE_Q8_1,
+    GGML_TYPE_Q8_K, block_q8_0, block_q8_1, block_q8_K, ggml_blck_size, ggml_compute_params, ggml_tensor, is_super_block,
 )
 from .simd cimport (
-    bf16_to_float, bf16s_to_floats, float_to_bf16, float_to_half, floats_to_halfs, half_to_float, halfs_to_floats,
+    V_LANES, bf16_to_float, bf16s_to_floats, float_to_bf16, float_to_half, floats_to_halfs, half_to_float,
+    halfs_to_floats, rows_to_columns,
 )
 from .super_blocks cimport q8_K_codes
 from .team cimport share
@@ -117,23 +118,37 @@ cdef inline void float_columns(const ggml_compute_params *params, const ggml_ten
         round_floats(weight_type, y + column * K + k, n)
 
 
-
 # ----------------------------------------------------------------------------------------------------- panels of floats
 cdef inline void pack_panel(const ggml_tensor *b, int weight_type, int64_t first_column, int64_t n_columns,
                             int64_t width, int64_t k, float *panel) noexcept nogil:
     """PIECE elements from k on, or what is left, of n_columns columns into a panel of `width`; the columns that are not
-    there become 0.
+    there become 0. V_LANES columns at a time, four elements of each.
     """
-    cdef int64_t n = min(b.ne[0] - k, <int64_t>PIECE), j, i
-    cdef float values[PIECE]
-    for j in range(width):
-        if j < n_columns:
-            load_floats(b, first_column + j, k, values, n)
-            round_floats(weight_type, values, n)
+    cdef int64_t n = min(b.ne[0] - k, <int64_t>PIECE), column = 0, j, i, step
+    cdef float values[V_LANES * PIECE]
+    cdef const char *source
+    while column < width:
+        if weight_type == GGML_TYPE_F32 and b.type == GGML_TYPE_F32 and column + V_LANES <= n_columns:
+            source = column_of(b, first_column + column) + k * 4
+            step = b.nb[1]
         else:
-            memset(values, 0, n * sizeof(float))
-        for i in range(n):
-            panel[(k + i) * width + j] = values[i]
+            for j in range(V_LANES):
+                if column + j < n_columns:
+                    load_floats(b, first_column + column + j, k, values + j * PIECE, n)
+                    round_floats(weight_type, values + j * PIECE, n)
+                else:
+                    memset(values + j * PIECE, 0, n * sizeof(float))
+            source = <const char *>values
+            step = PIECE * sizeof(float)
+        i = 0
+        while i + 4 <= n:
+            rows_to_columns(source + i * 4, step, panel + (k + i) * width + column, width)
+            i += 4
+        while i < n:
+            for j in range(V_LANES):
+                panel[(k + i) * width + column + j] = (<const float *>(source + j * step))[i]
+            i += 1
+        column += V_LANES
 
 
 # ------------------------------------------------------------------------------------------------------ panels of codes

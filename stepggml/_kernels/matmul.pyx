@@ -3,7 +3,7 @@
 Three ways, by the weights and the number of columns:
 * float weights, few columns (generating token by token): each row is read once and multiplied with each column
   (dots.pxd); the memory sets the pace;
-* float weights, many columns (a prompt): strips of six rows times panels of columns (tile.pxd); the multipliers set it;
+* float weights, many columns (a prompt): strips of a few rows times panels of columns (tile.pxd); the multipliers set it;
 * quantized weights: sixteen rows side by side (groups.pxd) times panels of 8-bit columns (int_tile.pxd); for more than
   one column, a stretch of the rows at a time is first unpacked in the cache (units.pxd).
 
@@ -26,12 +26,12 @@ from .int_tile cimport INT_WIDTH, add_block, any_int_tile, int_panel_bytes, int_
 from .simd cimport V_LANES, prefetch, v_set1, vfloat
 from .strips cimport is_float_type
 from .team cimport ggml_barrier, share, team_scratch
-from .tile cimport DEPTH, PANEL_VECTORS, STRIP_ROWS, any_tile, fill_strip, store_tile
+from .tile cimport DEPTH, PANEL_VECTORS, STRIP_ROWS, STRIP_STEP, any_tile, fill_strip, store_tile
 from .units cimport STRETCH, stretch_t, unit_size, write_block
 
 cdef enum:
     FEW_COLUMNS = 6        # up to here each column is multiplied by itself
-    MAX_COLUMNS = 256      # columns of one matrix packed at a time
+    MAX_COLUMNS = 288      # columns of one matrix packed at a time: whole panels
     MAX_CODE_COLUMNS = 252
     AHEAD = 4096           # bytes that the memory needs to keep up with one core
     ROWS_AHEAD = 8         # the same in short rows that lie apart
@@ -186,11 +186,12 @@ cdef void pack(const ggml_compute_params *params, const batch_t *batch, const gg
 
 cdef void strip_times_panels(const batch_t *batch, const ggml_tensor *a, const char *rows, int64_t n_rows, int64_t k,
                              int64_t depth, const float *panels, char *out, int64_t nb1) noexcept nogil:
-    """Six rows (or the last few), elements k .. k + depth, times all columns of the batch."""
-    cdef float strip[STRIP_ROWS * DEPTH]
+    """STRIP_ROWS rows (or the last few), elements k .. k + depth, times all columns of the batch."""
+    cdef float strip[STRIP_ROWS * STRIP_STEP]
     cdef float tile[STRIP_ROWS * PANEL_VECTORS * V_LANES]
     cdef const float *w = strip
-    cdef int64_t w_step = DEPTH, column = 0, width
+    cdef const char *ahead = rows + STRIP_ROWS * <int64_t>a.nb[1] + k * <int64_t>a.nb[0]
+    cdef int64_t w_step = STRIP_STEP, column = 0, width
     if a.type == GGML_TYPE_F32 and n_rows == STRIP_ROWS and a.nb[1] % 4 == 0:
         w = <const float *>rows + k
         w_step = a.nb[1] // 4
@@ -198,9 +199,11 @@ cdef void strip_times_panels(const batch_t *batch, const ggml_tensor *a, const c
         fill_strip(a, rows, n_rows, k, depth, strip)
     while column < batch.n_columns:
         width = panel_width(batch, column)
-        any_tile(w, w_step, panels + column * a.ne[0] + k * width, width // V_LANES, depth, tile)
+        any_tile(w, w_step, panels + column * a.ne[0] + k * width, width // V_LANES, depth, ahead, a.nb[1], a.nb[0],
+                 tile)
         store_tile(tile, width, out + column * nb1, nb1, n_rows, min(width, batch.n_columns - column), k > 0)
         column += width
+        ahead = NULL
 
 
 cdef void multiply(const ggml_compute_params *params, const batch_t *batch, ggml_tensor *dst) noexcept nogil:

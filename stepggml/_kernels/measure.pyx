@@ -59,7 +59,7 @@ cdef int measure_tile(const ggml_compute_params *params, ggml_tensor *dst) noexc
     for i in range(PANEL_VECTORS * V_LANES * TILE_DEPTH):
         panel[i] = 1e-3
     for i in range(dst.op_params[0]):
-        any_tile(w, TILE_DEPTH, panel, PANEL_VECTORS, TILE_DEPTH, tile)
+        any_tile(w, TILE_DEPTH, panel, PANEL_VECTORS, TILE_DEPTH, NULL, 0, 0, tile)
         for j in range(STRIP_ROWS * PANEL_VECTORS * V_LANES):
             w[i % TILE_DEPTH] += tile[j]  # every sum is used, or the compiler would leave it out
     (<float *>dst.data)[params.ith] = w[0]
