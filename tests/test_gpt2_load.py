@@ -9,9 +9,18 @@ import numpy as np
 import pytest
 from gpt2_files import TYPE_F16, FileModel, FileTensor, tiny_model
 
-from stepggml.ggml import GGMLFileError, ggml_backend_buffer_get_size, ggml_log_set, ggml_used_mem
+from stepggml.ggml import (
+    GGMLFileError,
+    ggml_backend_buffer_get_size,
+    ggml_backend_tensor_get,
+    ggml_log_set,
+    ggml_nbytes,
+    ggml_used_mem,
+)
 from stepggml.ggml.array import tensor_array
+from stepggml.gpt2 import model_load
 from stepggml.gpt2.model import free_model, gpt2_model
+from stepggml.gpt2.model_file import ModelFile
 from stepggml.gpt2.model_load import gpt2_model_load
 from stepggml.gpt2.vocab import gpt_vocab
 from stepggml.programs import RunOptions, open_program
@@ -99,6 +108,45 @@ def test_all_weight_types_load(name: str) -> None:
     assert model.hparams.ftype in (0, 1, 2, 3, 7, 8, 9)
     assert model.wpe.type == 0
     free_model(model)
+
+
+def bytes_of_weights(path: str, use_extra_bufts: bool) -> dict[str, bytes]:
+    """All weights of a file, as they are read back."""
+    model = gpt2_model()
+    gpt2_model_load(path, model, gpt_vocab(), 8, use_extra_bufts=use_extra_bufts)
+    weights = {}
+    for name, tensor in model.tensors.items():
+        if name != "model/lm_head":
+            data = np.empty(ggml_nbytes(tensor), dtype=np.uint8)
+            ggml_backend_tensor_get(tensor, data.ctypes.data, 0, data.size)
+            weights[name] = data.tobytes()
+    free_model(model)
+    return weights
+
+
+@pytest.mark.parametrize("size", [1, 1 << 12, 1 << 19])
+def test_weights_that_are_read_a_part_at_a_time(monkeypatch, size: int) -> None:
+    monkeypatch.setattr(model_load, "READ_BUF_SIZE", size)
+    path = str(DATA / "tiny-q8_0.bin")
+    assert bytes_of_weights(path, use_extra_bufts=True) == bytes_of_weights(path, use_extra_bufts=False)
+
+
+@pytest.mark.parametrize("lengths", [[1, 2, 0, 3], [1, 200, 2, 0, 3], [0] * 9, [0, 500]])
+def test_words_of_any_length(tmp_path: Path, lengths: list[int]) -> None:
+    words = [bytes([i + 1]) * length for i, length in enumerate(lengths)]
+    content = b"".join(struct.pack("<I", len(word)) + word for word in words)
+    path = tmp_path / "words"
+    path.write_bytes(b"head" + content + b"tail")
+    with ModelFile(path) as fin:
+        assert fin.read(4, "the head") == b"head"
+        assert fin.read_strings(len(words), "the words") == words
+        assert fin.left == 4 and fin.read(4, "the tail") == b"tail"
+
+    # cut anywhere, with the message that one word alone would give
+    for n_bytes in range(1, len(content)):
+        path.write_bytes(content[:n_bytes])
+        with ModelFile(path) as fin, pytest.raises(GGMLFileError, match="the file ends inside the words: got "):
+            fin.read_strings(len(words), "the words")
 
 
 def lm_head(file: FileModel) -> FileTensor:

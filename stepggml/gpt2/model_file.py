@@ -24,6 +24,9 @@ MAX_FILE_DIMS = 2
 # From this many bytes on, two threads read.
 MIN_HALVED = 1 << 20
 
+# About what a word of a vocabulary takes, and more: read_strings reads so many bytes for each at once.
+STRING_BYTES = 16
+
 # Longer names, which only a bad file has, are cut in messages.
 MAX_NAME_SHOWN = 80
 
@@ -98,6 +101,33 @@ class ModelFile:
         if n_bytes < 0:
             raise GGMLFileError(self.path, f"bad length of {what}: got {n_bytes}")
         return self.read(n_bytes, what)
+
+    def read_strings(self, n: int, what: str) -> list[bytes]:
+        """The next `n` strings, each with its length in front: an unsigned 32-bit number."""
+        # nearly all of a vocabulary is in one block, where finding 50000 words is quick
+        block = self.stream.read(min(n * STRING_BYTES, self.left))
+        size = len(block)
+        unpack_length = struct.Struct("<I").unpack_from
+        strings: list[bytes] = []
+        start = 4
+        for _ in range(n):
+            if start > size:
+                break
+            (n_bytes,) = unpack_length(block, start - 4)
+            end = start + n_bytes
+            if end > size:
+                break
+            strings.append(block[start:end])
+            start = end + 4
+
+        # back to where the last of them ends; then one by one what is not in the block, or not in the file either
+        self.stream.seek(self.tell() + start - 4)
+        self.left -= start - 4
+        while len(strings) < n:
+            n_bytes = self.read_u32(what)
+            string = self.read(n_bytes, what)
+            strings.append(string)
+        return strings
 
     def read_into(self, address: int, n_bytes: int, what: str) -> None:
         """Read `n_bytes` bytes straight to `address`, which must have room for them."""

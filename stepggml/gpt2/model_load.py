@@ -19,6 +19,7 @@ from ..ggml import (
     GGML_FILE_MAGIC,
     GGML_LOG_INFO,
     GGML_LOG_WARN,
+    GGML_PAD,
     GGML_QNT_VERSION,
     GGML_QNT_VERSION_FACTOR,
     GGML_TYPE_F32,
@@ -62,6 +63,11 @@ GGUF_MAGIC = 0x46554747
 
 # F32, F16, Q4_0, Q4_1, Q8_0, Q5_0, Q5_1
 SUPPORTED_FTYPES = (0, 1, 2, 3, 7, 8, 9)
+
+# About how many bytes of a tensor are read at once for a device, in whole rows, by the dozens: there are devices that
+# rearrange rows.
+READ_BUF_SIZE = 1 << 19
+READ_ROWS = 64
 
 MB = 1024.0 * 1024.0
 
@@ -190,10 +196,8 @@ def load_vocab(fin: ModelFile, hparams: gpt2_hparams, vocab: gpt_vocab) -> None:
         raise GGMLFileError(fin.path, f"invalid model file (bad vocab size {n_vocab} != {hparams.n_vocab})")
 
     # tokens are raw bytes: a leading blank is a blank, and half a UTF-8 character may be a token
-    for _ in range(n_vocab):
-        n_bytes = fin.read_u32("the vocabulary")
-        word = fin.read(n_bytes, "the vocabulary")
-        vocab.add_token(word)
+    words = fin.read_strings(n_vocab, "the vocabulary")
+    vocab.add_tokens(words)
 
 
 def choose_weight_type(fin: ModelFile, hparams: gpt2_hparams) -> int:
@@ -471,12 +475,21 @@ def read_tensor_data(fin: ModelFile, tensor: ggml_tensor, header: TensorHeader) 
     if ggml_backend_buffer_is_host(tensor.buffer):
         # the buffer is ordinary memory: read straight into it
         fin.read_into(tensor.data, n_bytes, what)
-    else:
-        # the buffer is a device's: read into host memory first, then copy
-        read_buf = ctypes.create_string_buffer(n_bytes)
-        address = ctypes.addressof(read_buf)
-        fin.read_into(address, n_bytes, what)
-        ggml_backend_tensor_set(tensor, address, 0, n_bytes)
+        return
+
+    # the buffer is a device's: read into host memory first, then copy. stepggml: some rows at a time, which are still
+    # in the cache when they are copied; C reads the whole tensor
+    if n_bytes > fin.left:
+        raise fin.truncated(n_bytes, what)
+    n_rows = max(READ_BUF_SIZE // tensor.nb[1], 1)
+    n_rows = GGML_PAD(n_rows, READ_ROWS)
+    read_size = min(n_rows * tensor.nb[1], n_bytes)
+    read_buf = ctypes.create_string_buffer(read_size)
+    address = ctypes.addressof(read_buf)
+    for offset in range(0, n_bytes, read_size):
+        size = min(read_size, n_bytes - offset)
+        fin.read_into(address, size, what)
+        ggml_backend_tensor_set(tensor, address, offset, size)
 
 
 def check_complete(fin: ModelFile, model: gpt2_model, seen: set[str]) -> None:

@@ -52,6 +52,15 @@ class gpt_vocab:
         if len(token) > self.max_token_len:
             self.max_token_len = len(token)
 
+    def add_tokens(self, tokens: list[bytes]) -> None:
+        """Append tokens; the id of each is its place."""
+        first = len(self.id_to_token)
+        self.id_to_token += tokens
+        ids = range(first, len(self.id_to_token))
+        self.token_to_id.update(zip(tokens, ids, strict=True))
+        longest = max(map(len, tokens), default=0)
+        self.max_token_len = max(self.max_token_len, longest)
+
     def add_special_token(self, token: bytes) -> None:
         """Register a token that gpt_tokenize cuts out of the text before anything else."""
         self.special_tokens.append(token)
