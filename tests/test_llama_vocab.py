@@ -66,7 +66,7 @@ def test_the_tokenizers_library_agrees(gpt2: llama_vocab) -> None:
     merges = sorted(gpt2.bpe_ranks, key=gpt2.bpe_ranks.get)
     model = tokenizers.models.BPE(
         vocab={text.decode(): id for text, id in gpt2.token_to_id.items()},
-        merges=[(left.decode(), right.decode()) for left, right in merges],
+        merges=[tuple(merge.decode().split(" ")) for merge in merges],
     )
     other = tokenizers.Tokenizer(model)
     other.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
@@ -120,7 +120,7 @@ def test_a_merge_at_a_time() -> None:
     tokens = ["l", "o", "w", "e", "r", "lo", "low", "er", "lower"]
     vocab.id_to_token = [t.encode() for t in tokens]
     vocab.token_to_id = {t.encode(): i for i, t in enumerate(tokens)}
-    vocab.bpe_ranks = {(b"l", b"o"): 0, (b"lo", b"w"): 1, (b"e", b"r"): 2, (b"low", b"er"): 3, (b"w", b"e"): 4}
+    vocab.bpe_ranks = {b"l o": 0, b"lo w": 1, b"e r": 2, b"low er": 3, b"w e": 4}
     session = llm_tokenizer_bpe_session(vocab)
     session.start_word("lower")
     seen = []

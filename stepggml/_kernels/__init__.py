@@ -24,13 +24,14 @@ try:
     from .layout import struct_layout
     from .plan import KERNELS as _VIEW_KERNELS
     from .plan import Plan, Team
+    from .strings import split_strings
 except ImportError as e:
     raise ImportError(f"stepggml's compiled kernels are missing ({e}): run `make build` or `pip install .`") from e
 
 __all__ = [
     "ENVIRONMENT", "GROUP_ROWS", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row",
     "kernel_address", "kernel_names", "measurements", "pack_groups", "quantize_row", "set_gelu_tables",
-    "struct_layout", "unpack_groups", "variants",
+    "split_strings", "struct_layout", "unpack_groups", "variants",
 ]
 
 ENVIRONMENT = "STEPGGML_KERNELS"

@@ -436,6 +436,7 @@ PROC_ADDRESSES: dict[str, Callable[..., Any]] = {
     "ggml_backend_get_features": ggml_backend_cpu_get_features,
     "ggml_backend_dev_get_extra_bufts": ggml_backend_cpu_device_get_extra_buffers_type,
     "set_sum_order": set_sum_order,
+    "split_strings": _kernels.split_strings,
 }
 
 

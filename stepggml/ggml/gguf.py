@@ -11,7 +11,7 @@ numbers stay where they are in the mapped file and are copied nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 
 import numpy as np
@@ -24,6 +24,9 @@ GGUF_MAGIC = b"GGUF"
 GGUF_VERSION = 3
 GGUF_DEFAULT_ALIGNMENT = 32
 GGUF_KEY_GENERAL_ALIGNMENT = "general.alignment"
+
+# What takes an array of strings apart: split_strings of gguf_read.py, or compiled code with the same arguments.
+StringSplitter = Callable[[object, int, int, int], tuple[Sequence[bytes], int]]
 
 
 class gguf_type(IntEnum):
@@ -98,11 +101,13 @@ class gguf_init_params:
     """How to open a file: without the tensors' data, or with it.
 
     After gguf_init_from_file, `ctx` is a ggml_context with one tensor per tensor of the file, if `make_ctx` asked for
-    it. (In C, a pointer to where the context shall go asks for it.)
+    it. (In C, a pointer to where the context shall go asks for it.) `split_strings`, if not None, is compiled code that
+    does what the function of that name in gguf_read.py does.
     """
 
     def __init__(self, no_alloc: bool = True, make_ctx: bool = False) -> None:
         self.no_alloc = no_alloc
+        self.split_strings: StringSplitter | None = None
         self.make_ctx = make_ctx
         self.ctx: ggml_context | None = None
 
@@ -111,7 +116,7 @@ class gguf_kv:
     """One key-value pair.
 
     Fields: key; is_array; type (of the value, or of the array's elements); data (numpy array of the numbers, one for a
-    plain value); data_string (list of bytes, for strings).
+    plain value); data_string (bytes objects, for strings).
     """
 
     def __init__(self, key: str, type: int, is_array: bool) -> None:
@@ -119,7 +124,7 @@ class gguf_kv:
         self.type = type
         self.is_array = is_array
         self.data = np.empty(0, dtype=np.uint8)
-        self.data_string: list[bytes] = []
+        self.data_string: Sequence[bytes] = []
 
     def get_ne(self) -> int:
         """Number of elements; 1 for a plain value."""

@@ -16,6 +16,7 @@ import mmap
 import os
 import stat
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from .gguf import (
     GGUF_TYPE_UINT32,
     GGUF_VERSION,
     NUMBER_TYPES,
+    StringSplitter,
     gguf_context,
     gguf_init_params,
     gguf_kv,
@@ -57,14 +59,18 @@ BIG_ENDIAN_HINT = "the file is big-endian: convert it on a machine of the other 
 class gguf_reader:
     """The bytes of a file and a position in them. Each read_* moves on, and raises GGMLFileError past the end.
 
-    Fields: path, data (the mapped bytes), size (bytes), pos (bytes from the start).
+    Fields: path, data (the mapped bytes), size (bytes), pos (bytes from the start), split_strings (the function below,
+    or another one that does the same).
     """
 
-    def __init__(self, path: str | os.PathLike, data: mmap.mmap | bytes) -> None:
+    def __init__(
+        self, path: str | os.PathLike, data: mmap.mmap | bytes, compiled: StringSplitter | None = None
+    ) -> None:
         self.path = os.fspath(path)
         self.data = data
         self.size = len(data)
         self.pos = 0
+        self.split_strings = split_strings if compiled is None else compiled
 
     def left(self) -> int:
         """Bytes not read yet."""
@@ -118,26 +124,15 @@ class gguf_reader:
         self.pos += n_bytes
         return text
 
-    def read_strings(self, n: int, what: str) -> list[bytes]:
-        """`n` strings. A vocabulary has tens of thousands: this is the one loop here that has to be quick."""
-        strings = []
-        data = self.data
-        pos = self.pos
-        last = self.size - 8
-        limit = min(self.size, pos + 8 * n + MAX_STRINGS_SIZE)
-        for _ in range(n):
-            if pos > last:
-                break
-            start = pos + 8
-            pos = start + int.from_bytes(data[pos:start], "little")
-            if pos > limit:
-                break
-            strings.append(bytes(data[start:pos]))
+    def read_strings(self, n: int, what: str) -> Sequence[bytes]:
+        """`n` strings."""
+        limit = min(self.size, self.pos + 8 * n + MAX_STRINGS_SIZE)
+        strings, end = self.split_strings(self.data, self.pos, n, limit)
         if len(strings) < n and limit < self.size:
             raise self.error(f"{what} is too long: got more than {MAX_STRINGS_SIZE} bytes")
         if len(strings) < n:
             raise self.error(f"the file ends inside {what}: got fewer strings than {n}", "is it complete?")
-        self.pos = pos
+        self.pos = end
         return strings
 
     def read_numbers(self, type: int, n: int, what: str) -> np.ndarray:
@@ -150,13 +145,33 @@ class gguf_reader:
         return numbers
 
 
+def split_strings(data: mmap.mmap | bytes, pos: int, n: int, limit: int) -> tuple[list[bytes], int]:
+    """Up to `n` strings from `pos` on, none of which ends behind `limit`, and where the last of them ends.
+
+    A vocabulary has tens of thousands: this is the one loop here that has to be quick, so a program may have it done
+    by compiled code (gguf_init_params.split_strings).
+    """
+    strings = []
+    while len(strings) < n:
+        # eight bytes of length, then the text
+        start = pos + 8
+        if start > limit:
+            break
+        end = start + int.from_bytes(data[pos:start], "little")
+        if end > limit:
+            break
+        strings.append(bytes(data[start:end]))
+        pos = end
+    return strings, pos
+
+
 def gguf_init_from_file(fname: str | os.PathLike, params: gguf_init_params) -> gguf_context:
     """Everything a GGUF file says before its tensors' bytes. C: gguf_init_from_file.
 
     Raises GGMLFileError for a file that cannot be opened or is not a sound GGUF file.
     """
     data = map_file(fname)
-    gr = gguf_reader(fname, data)
+    gr = gguf_reader(fname, data, params.split_strings)
     return gguf_init_from_reader(gr, params)
 
 

@@ -49,7 +49,6 @@ from ..ggml import (
     gguf_get_tensor_offset,
     gguf_get_version,
     gguf_init_from_file,
-    gguf_init_params,
 )
 from .arch import (
     LLM_KV,
@@ -62,7 +61,7 @@ from .arch import (
 )
 from .file import llama_file
 from .ftype import guess_ftype
-from .loader_keys import Keys, Value
+from .loader_keys import Keys, Value, quick_init_params
 from .mlock import llama_mlock
 from .mmap import LLAMA_MMAP_SUPPORTED, llama_mmap
 
@@ -159,7 +158,7 @@ class llama_model_loader(Keys):
 
     def open_file(self, fname: str) -> gguf_context:
         """Open one GGUF file and note where its tensors are."""
-        params = gguf_init_params(no_alloc=True, make_ctx=True)
+        params = quick_init_params()
         meta = gguf_init_from_file(fname, params)
         file = llama_file(fname, "rb")
         idx = len(self.files)

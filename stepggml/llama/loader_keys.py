@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 from ..ggml import (
+    GGML_BACKEND_DEVICE_TYPE_CPU,
     GGML_LOG_INFO,
     GGML_LOG_WARN,
     GGUF_TYPE_ARRAY,
@@ -19,6 +20,9 @@ from ..ggml import (
     GGUF_TYPE_STRING,
     GGUF_TYPE_UINT32,
     GGMLFileError,
+    ggml_backend_dev_backend_reg,
+    ggml_backend_dev_by_type,
+    ggml_backend_reg_get_proc_address,
     gguf_context,
     gguf_find_key,
     gguf_get_arr_n,
@@ -28,6 +32,7 @@ from ..ggml import (
     gguf_get_kv_type,
     gguf_get_val_data,
     gguf_get_val_str,
+    gguf_init_params,
     gguf_type_name,
 )
 from .arch import LLM_KV
@@ -39,6 +44,16 @@ MAX_VALUE_LEN = 40
 OVERRIDE_TYPES = {GGUF_TYPE_BOOL: bool, GGUF_TYPE_UINT32: int, GGUF_TYPE_FLOAT32: float, GGUF_TYPE_STRING: str}
 
 Value = int | float | bool | str
+
+
+def quick_init_params() -> gguf_init_params:
+    """How model files are opened. A vocabulary is read by the CPU backend's compiled code, where there is some."""
+    params = gguf_init_params(no_alloc=True, make_ctx=True)
+    cpu_dev = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU)
+    if cpu_dev is not None:
+        reg = ggml_backend_dev_backend_reg(cpu_dev)
+        params.split_strings = ggml_backend_reg_get_proc_address(reg, "split_strings")
+    return params
 
 
 class Keys:

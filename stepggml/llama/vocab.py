@@ -10,6 +10,7 @@ Leaves out: WordPiece, Unigram and RWKV vocabularies, and the tokens for filling
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -116,7 +117,7 @@ class llama_vocab:
     """A vocabulary.
 
     Fields: type; tokenizer_pre and regex_exprs (BPE); id_to_token (bytes by id), token_to_id, token_scores (float32),
-    token_attrs (int32); bpe_ranks ((left, right) -> rank); special_* ids (LLAMA_TOKEN_NULL: none) and flags.
+    token_attrs (int32); bpe_ranks (b"left right" -> rank); special_* ids (LLAMA_TOKEN_NULL: none) and flags.
     """
 
     def __init__(self) -> None:
@@ -125,11 +126,11 @@ class llama_vocab:
         self.tokenizer_pre = ""
         self.regex_exprs: tuple[str, ...] = ()
 
-        self.id_to_token: list[bytes] = []
-        self.token_to_id: dict[bytes, int] = {}
+        self.id_to_token: Sequence[bytes] = []
+        self.token_to_id: Mapping[bytes, int] = {}
         self.token_scores = np.empty(0, dtype=np.float32)
         self.token_attrs = np.empty(0, dtype=np.int32)
-        self.bpe_ranks: dict[tuple[bytes, bytes], int] = {}
+        self.bpe_ranks: Mapping[bytes, int] = {}
 
         self.special_bos_id = LLAMA_TOKEN_NULL
         self.special_eos_id = LLAMA_TOKEN_NULL
@@ -157,7 +158,10 @@ class llama_vocab:
 
     def find_bpe_rank(self, token_left: bytes, token_right: bytes) -> int:
         """The rank of a merge, -1 when the two are never merged. Low ranks go first."""
-        return self.bpe_ranks.get((token_left, token_right), -1)
+        # a merge ends its left part at the first blank behind the first character, whatever that is
+        if token_left == b"" or token_left.find(b" ", 1) != -1:
+            return -1
+        return self.bpe_ranks.get(token_left + b" " + token_right, -1)
 
     def token_get_attr(self, id: int) -> int:
         """The attributes of a token."""
@@ -230,7 +234,7 @@ def load_tokens(ml: llama_model_loader, vocab: llama_vocab) -> None:
 
     # a text that occurs twice means the later token, as in C
     vocab.id_to_token = words
-    vocab.token_to_id = dict(zip(words, range(n_tokens), strict=True))
+    vocab.token_to_id = index_strings(words, keep_last=True)
     if len(vocab.token_to_id) != n_tokens:
         GGML_LOG_WARN(f"load_vocab: {n_tokens - len(vocab.token_to_id)} tokens have the text of another one\n")
 
@@ -250,11 +254,7 @@ def load_tokens(ml: llama_model_loader, vocab: llama_vocab) -> None:
 def load_merges(ml: llama_model_loader, vocab: llama_vocab) -> None:
     """The merges of a BPE vocabulary, best first: "Ġ t" says that Ġ and t become one."""
     merges = get_strings(ml, LLM_KV_TOKENIZER_MERGES, required=True)
-    for rank, word in enumerate(merges):
-        # the blank between the two; the first character belongs to the left one whatever it is
-        pos = word.find(b" ", 1)
-        pair = (word[:pos], word[pos + 1 :]) if pos != -1 else (b"", b"")
-        vocab.bpe_ranks.setdefault(pair, rank)
+    vocab.bpe_ranks = index_strings(merges, keep_last=False)
 
 
 def load_pre_tokenizer(ml: llama_model_loader, vocab: llama_vocab) -> None:
@@ -332,7 +332,7 @@ def collect_special_tokens(vocab: llama_vocab) -> None:
     GGML_LOG_INFO(f"load_vocab: special tokens cache size = {len(vocab.cache_special_tokens)}\n")
 
 
-def get_strings(ml: llama_model_loader, kid: str, required: bool) -> list[bytes]:
+def get_strings(ml: llama_model_loader, kid: str, required: bool) -> Sequence[bytes]:
     """An array of strings, as bytes."""
     key_id = ml.find_array(kid, required)
     if key_id < 0:
@@ -341,6 +341,19 @@ def get_strings(ml: llama_model_loader, kid: str, required: bool) -> list[bytes]
     if type != GGUF_TYPE_STRING:
         raise ml.error(f"key {kid} is an array of {gguf_type_name(type)}, expected str")
     return ml.meta.kv[key_id].data_string
+
+
+def index_strings(strings: Sequence[bytes], keep_last: bool) -> Mapping[bytes, int]:
+    """text -> its number in `strings`; of equal texts the number of the last one, or else of the first."""
+    # an array that compiled code has read looks its texts up itself, and makes no objects for that
+    positions = getattr(strings, "positions", None)
+    if positions is not None:
+        return positions(keep_last)
+    index = {}
+    for number, text in enumerate(strings):
+        if keep_last or text not in index:
+            index[text] = number
+    return index
 
 
 def get_numbers(ml: llama_model_loader, kid: str, n: int) -> np.ndarray | None:
