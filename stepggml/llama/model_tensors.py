@@ -1,10 +1,9 @@
 """The last phase of loading: which device each layer goes to, a struct for every weight, and bytes for it.
 
-Mirrors: llama_model::load_tensors of llama.cpp/src/llama-model.cpp and select_weight_buft with its helpers.
+Mirrors: llama_model::load_tensors of llama.cpp/src/llama-model.cpp.
 
-For each weight the buffer types of its layer are tried in turn: a dummy of the op the weight is for is built, and the
-device asked whether it could run it with the weight in that kind of memory. Weights that end up in the same kind share
-a context; with a mapped file the CPU's context gets a buffer laid right over the map ("CPU_Mapped").
+For each weight the buffer types of its layer are tried in turn (weight_buft.py). Weights that end up in the same kind
+share a context; with a mapped file the CPU's context gets a buffer laid right over the map ("CPU_Mapped").
 
 Leaves out: splitting single matrices over several GPUs by rows.
 """
@@ -21,23 +20,17 @@ from ..ggml import (
     GGML_LOG_INFO,
     GGML_LOG_WARN,
     GGML_OP_ADD,
-    GGML_OP_GET_ROWS,
     GGML_OP_MUL,
-    GGML_OP_MUL_MAT,
     GGML_OP_ROPE,
     GGML_TYPE_F32,
-    GGML_TYPE_I32,
     NULL,
-    ggml_add,
     ggml_backend_alloc_ctx_tensors_from_buft,
     ggml_backend_buffer,
-    ggml_backend_buffer_free,
     ggml_backend_buffer_get_base,
     ggml_backend_buffer_get_size,
     ggml_backend_buffer_name,
     ggml_backend_buffer_set_usage,
     ggml_backend_buffer_type,
-    ggml_backend_buft_alloc_buffer,
     ggml_backend_buft_get_device,
     ggml_backend_buft_is_host,
     ggml_backend_buft_name,
@@ -51,26 +44,17 @@ from ..ggml import (
     ggml_backend_dev_host_buffer_type,
     ggml_backend_dev_memory,
     ggml_backend_dev_name,
-    ggml_backend_dev_supports_op,
     ggml_backend_dev_type_of,
     ggml_backend_device,
     ggml_backend_reg_get_proc_address,
     ggml_context,
-    ggml_free,
     ggml_get_first_tensor,
     ggml_get_next_tensor,
-    ggml_get_rows,
     ggml_get_tensor,
     ggml_init,
     ggml_init_params,
-    ggml_mul,
-    ggml_mul_mat,
     ggml_nbytes,
-    ggml_new_tensor_1d,
-    ggml_new_tensor_3d,
-    ggml_new_tensor_4d,
     ggml_op_name,
-    ggml_rope_ext,
     ggml_tensor,
     ggml_tensor_overhead,
     ggml_type_name,
@@ -78,10 +62,10 @@ from ..ggml import (
 )
 from ..ggml.quants import row_functions
 from .arch import LLM_TENSOR_LAYER_INPUT, LLM_TENSOR_LAYER_OUTPUT, LLM_TENSOR_OUTPUT, LLM_TENSOR_TOKEN_EMBD, LLM_TN_IMPL
-from .hparams import llama_hparams
 from .loader import TENSOR_DUPLICATED, TENSOR_NOT_REQUIRED, llama_model_loader
 from .mlock import llama_mlock
 from .model import BuftList, layer_dev, llama_layer, llama_model, llama_model_params
+from .weight_buft import select_weight_buft
 
 MiB = 1024.0 * 1024.0
 
@@ -268,6 +252,8 @@ class TensorCreator:
         self.model = model
         self.ctx_map: dict[ggml_backend_buffer_type, ggml_context] = {}
         self.n_moved = 0
+        # per op, type, shape and list (the lists are the model's, so each keeps its id)
+        self.bufts: dict[tuple[int, ...], ggml_backend_buffer_type | None] = {}
         # enough for all tensors, and the output and rope factors once more in every layer
         max_n_tensors = ml.n_tensors + 1 + model.hparams.n_layer * 2
         self.ctx_size = ggml_tensor_overhead() * max_n_tensors
@@ -300,7 +286,7 @@ class TensorCreator:
         self.check_type(name, t_meta, op)
 
         buft_list = self.buft_list_of(info.layer, tn.bid)
-        buft = select_weight_buft(self.model.hparams, t_meta, op, buft_list)
+        buft = self.buft_for(t_meta, op, buft_list)
         if buft is None:
             raise ml.error(f"no device can run {ggml_op_name(op)} with tensor '{name}'")
         if buft is not buft_list[0][1]:
@@ -314,6 +300,13 @@ class TensorCreator:
             if tensor is not None:
                 return tensor
         return ml.create_tensor(ctx, tn, ne, flags)
+
+    def buft_for(self, t_meta: ggml_tensor, op: int, buft_list: BuftList) -> ggml_backend_buffer_type | None:
+        """The first kind of memory that will do, or None. stepggml: weights that are alike share one answer."""
+        kind = (op, t_meta.type, *t_meta.ne, id(buft_list))
+        if kind not in self.bufts:
+            self.bufts[kind] = select_weight_buft(self.model.hparams, t_meta, op, buft_list)
+        return self.bufts[kind]
 
     def buft_list_of(self, layer: int, bid: int) -> BuftList:
         """The kinds of memory for a tensor of the input, the output, or layer `bid`."""
@@ -344,56 +337,6 @@ class TensorCreator:
         """Log how many weights went to another memory than the first choice."""
         if self.n_moved > 0:
             GGML_LOG_INFO(f"load_tensors: {self.n_moved} tensors could not go to the preferred kind of memory\n")
-
-
-def select_weight_buft(
-    hparams: llama_hparams, tensor: ggml_tensor, op: int, buft_list: BuftList
-) -> ggml_backend_buffer_type | None:
-    """The first kind of memory in which its device can run `op` with this weight; or None."""
-    for cur_dev, cur_buft in buft_list:
-        if weight_buft_supported(hparams, tensor, op, cur_buft, cur_dev):
-            return cur_buft
-    return None
-
-
-def weight_buft_supported(
-    hparams: llama_hparams, w: ggml_tensor, op: int, buft: ggml_backend_buffer_type, dev: ggml_backend_device
-) -> bool:
-    """Build a dummy of the op, put the weight in an empty buffer of that kind, and ask the device."""
-    params = ggml_init_params(mem_size=ggml_tensor_overhead() * 8, mem_buffer=NULL, no_alloc=True)
-    ctx = ggml_init(params)
-    op_tensor = dummy_op(ctx, hparams, w, op)
-    # a tensor refers to its buffer by address only: this name keeps it alive
-    dummy_buffer = ggml_backend_buft_alloc_buffer(buft, 0)
-    w.buffer = dummy_buffer
-    op_supported = ggml_backend_dev_supports_op(dev, op_tensor)
-    ggml_backend_buffer_free(dummy_buffer)
-    w.buffer = None
-    ggml_free(ctx)
-    return op_supported
-
-
-def dummy_op(ctx: ggml_context, hparams: llama_hparams, w: ggml_tensor, op: int) -> ggml_tensor:
-    """The op that a weight is for, with an operand of plausible shape: 512 tokens."""
-    if op == GGML_OP_GET_ROWS:
-        b = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, 512)
-        return ggml_get_rows(ctx, w, b)
-    if op == GGML_OP_MUL_MAT:
-        b = ggml_new_tensor_4d(ctx, GGML_TYPE_F32, w.ne[0], 512, w.ne[2], w.ne[3])
-        return ggml_mul_mat(ctx, w, b)
-    if op == GGML_OP_ADD:
-        a = ggml_new_tensor_4d(ctx, GGML_TYPE_F32, w.ne[0], w.ne[1], w.ne[2], w.ne[3])
-        return ggml_add(ctx, a, w)
-    if op == GGML_OP_MUL:
-        a = ggml_new_tensor_4d(ctx, GGML_TYPE_F32, w.ne[0], w.ne[1], w.ne[2], w.ne[3])
-        return ggml_mul(ctx, a, w)
-
-    # frequency factors
-    n_embd_head = hparams.n_embd_head_v
-    n_head = hparams.n_head()
-    a = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, n_embd_head, n_head, 512)
-    b = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, 512)
-    return ggml_rope_ext(ctx, a, b, w, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
