@@ -40,6 +40,12 @@ from .impl import GGML_MAX_DIMS, GGML_MAX_NAME, GGML_PAD, NULL, GGMLFileError
 from .tensor import ggml_new_tensor, ggml_new_tensor_1d, ggml_set_name, ggml_tensor_overhead
 from .types import GGML_TYPE_I8, ggml_blck_size, ggml_type_name, type_traits
 
+# The numbers that the format itself consists of.
+U32 = struct.Struct("<I")
+I32 = struct.Struct("<i")
+I64 = struct.Struct("<q")
+U64 = struct.Struct("<Q")
+
 INT64_MAX = (1 << 63) - 1
 SIZE_MAX = (1 << 64) - 1
 
@@ -78,7 +84,7 @@ class gguf_reader:
 
     def need(self, n_bytes: int, what: str) -> None:
         """Raise GGMLFileError unless `n_bytes` are left; `what` says what they were to be."""
-        if n_bytes > self.left():
+        if self.pos + n_bytes > self.size:
             problem = f"the file ends inside {what}: got {self.left()} bytes, expected {n_bytes}"
             raise GGMLFileError(self.path, problem, "is it complete?")
 
@@ -89,28 +95,28 @@ class gguf_reader:
     def read_u32(self, what: str) -> int:
         """An unsigned 32-bit number."""
         self.need(4, what)
-        (value,) = struct.unpack_from("<I", self.data, self.pos)
+        (value,) = U32.unpack_from(self.data, self.pos)
         self.pos += 4
         return value
 
     def read_i32(self, what: str) -> int:
         """A signed 32-bit number."""
         self.need(4, what)
-        (value,) = struct.unpack_from("<i", self.data, self.pos)
+        (value,) = I32.unpack_from(self.data, self.pos)
         self.pos += 4
         return value
 
     def read_i64(self, what: str) -> int:
         """A signed 64-bit number."""
         self.need(8, what)
-        (value,) = struct.unpack_from("<q", self.data, self.pos)
+        (value,) = I64.unpack_from(self.data, self.pos)
         self.pos += 8
         return value
 
     def read_u64(self, what: str) -> int:
         """An unsigned 64-bit number."""
         self.need(8, what)
-        (value,) = struct.unpack_from("<Q", self.data, self.pos)
+        (value,) = U64.unpack_from(self.data, self.pos)
         self.pos += 8
         return value
 
@@ -120,7 +126,7 @@ class gguf_reader:
         self.need(n_bytes, what)
         if n_bytes > max_size:
             raise self.error(f"{what} is too long: got {n_bytes} bytes, expected at most {max_size}")
-        text = bytes(self.data[self.pos : self.pos + n_bytes])
+        text = self.data[self.pos : self.pos + n_bytes]
         self.pos += n_bytes
         return text
 
@@ -160,7 +166,7 @@ def split_strings(data: mmap.mmap | bytes, pos: int, n: int, limit: int) -> tupl
         end = start + int.from_bytes(data[pos:start], "little")
         if end > limit:
             break
-        strings.append(bytes(data[start:end]))
+        strings.append(data[start:end])
         pos = end
     return strings, pos
 

@@ -70,11 +70,15 @@ TENSOR_DUPLICATED = 2
 
 SIZE_MAX = (1 << 64) - 1
 
+NAME_IN_LAYER = re.compile(r"blk\.([0-9]+)\.")
+
 ProgressCallback = Callable[[float], bool]
 
 
 class llama_tensor_weight:
-    """Where one weight is. Fields: idx (number of the file), offs (bytes from the file's start), tensor (its shape)."""
+    """Where one weight is. Fields: idx (number of the file), offs (bytes from the file's start), n_bytes, tensor (its
+    shape).
+    """
 
     def __init__(self, file: llama_file, idx: int, gguf_ctx: gguf_context, tensor: ggml_tensor) -> None:
         self.idx = idx
@@ -82,16 +86,16 @@ class llama_tensor_weight:
         tensor_idx = gguf_find_tensor(gguf_ctx, tensor.name)
         data_offset = gguf_get_data_offset(gguf_ctx)
         self.offs = data_offset + gguf_get_tensor_offset(gguf_ctx, tensor_idx)
-        n_bytes = ggml_nbytes(tensor)
-        if self.offs + n_bytes > file.size:
+        self.n_bytes = ggml_nbytes(tensor)
+        if self.offs + self.n_bytes > file.size:
             what = f"tensor '{tensor.name}' data is not within the file bounds"
-            problem = f"{what}: ends at {self.offs + n_bytes}, the file at {file.size}"
+            problem = f"{what}: ends at {self.offs + self.n_bytes}, the file at {file.size}"
             raise GGMLFileError(file.fname, problem, "the model is corrupted or incomplete")
 
 
 def weight_order(name: str) -> tuple[int, str]:
     """How weights are sorted: by the number of their layer (none comes first), then by name."""
-    match = re.match(r"blk\.([0-9]+)\.", name)
+    match = NAME_IN_LAYER.match(name)
     layer = -1
     if match is not None:
         layer = int(match.group(1))
@@ -171,9 +175,10 @@ class llama_model_loader(Keys):
             # no two tensors may have the same name, in whatever file
             if tensor_name in self.weights_map:
                 raise self.error(f"invalid model: tensor '{tensor_name}' is duplicated")
+            weight = llama_tensor_weight(file, idx, meta, cur)
             self.n_elements += ggml_nelements(cur)
-            self.n_bytes += ggml_nbytes(cur)
-            self.weights_map[tensor_name] = llama_tensor_weight(file, idx, meta, cur)
+            self.n_bytes += weight.n_bytes
+            self.weights_map[tensor_name] = weight
             cur = ggml_get_next_tensor(params.ctx, cur)
         return meta
 
@@ -320,7 +325,7 @@ class llama_model_loader(Keys):
 
         # the total size, for the progress
         for weight in self.weights_map.values():
-            self.size_data += ggml_nbytes(weight.tensor)
+            self.size_data += weight.n_bytes
 
     def get_mapping_range(self, idx: int, ctx: ggml_context) -> tuple[int, int, int]:
         """(first, last, addr): the bytes of file `idx` that the tensors of `ctx` use, and where the file is mapped."""
@@ -332,7 +337,7 @@ class llama_model_loader(Keys):
             weight = self.get_weight(tensor.name)
             if weight is not None and weight.idx == idx:
                 first = min(first, weight.offs)
-                last = max(last, weight.offs + ggml_nbytes(tensor))
+                last = max(last, weight.offs + weight.n_bytes)
             tensor = ggml_get_next_tensor(ctx, tensor)
         return first, last, mapping.addr
 
@@ -360,7 +365,7 @@ class llama_model_loader(Keys):
                     self.load_mapped(cur, weight, bufs, lmlocks, invalid)
                 else:
                     self.load_read(cur, weight, invalid)
-                self.size_done += ggml_nbytes(cur)
+                self.size_done += weight.n_bytes
             cur = ggml_get_next_tensor(ctx, cur)
 
         # what the checks found
@@ -390,7 +395,7 @@ class llama_model_loader(Keys):
         invalid: list[str],
     ) -> None:
         """Point a tensor into the mapped file, or copy its bytes from there to a device."""
-        n_size = ggml_nbytes(cur)
+        n_size = weight.n_bytes
         data = self.mappings[weight.idx].addr + weight.offs
         if self.check_tensors and not ggml_validate_row_data(cur.type, data, n_size):
             invalid.append(cur.name)
@@ -410,7 +415,7 @@ class llama_model_loader(Keys):
 
     def load_read(self, cur: ggml_tensor, weight: llama_tensor_weight, invalid: list[str]) -> None:
         """Read a tensor's bytes from the file: straight to their place, or by way of host memory to a device."""
-        n_size = ggml_nbytes(cur)
+        n_size = weight.n_bytes
         file = self.files[weight.idx]
         file.seek(weight.offs, os.SEEK_SET)
         if ggml_backend_buffer_is_host(cur.buffer):
