@@ -42,7 +42,7 @@ from .impl import GGML_LOG_DEBUG, GGML_LOG_ERROR, NULL
 from .layout import ggml_are_same_shape, ggml_are_same_stride, ggml_impl_is_view
 from .op import GGML_OP_NONE
 from .ops import op_records
-from .tensor import GGML_TENSOR_FLAG_INPUT, GGML_TENSOR_FLAG_OUTPUT, ggml_tensor, pointer_to
+from .tensor import GGML_TENSOR_FLAG_INPUT, GGML_TENSOR_FLAG_OUTPUT, ggml_tensor, operands, pointer_to, tensor_at
 
 
 def ggml_op_can_inplace(op: int) -> bool:
@@ -69,6 +69,10 @@ class tensor_alloc:
     buffer_id: int = -1
     offset: int = 0
     size_max: int = 0
+
+
+# The place of what needs none, and of an operand that is not there.
+NOWHERE = tensor_alloc()
 
 
 @dataclass
@@ -172,15 +176,14 @@ def can_reuse_parent(galloc: ggml_gallocr, node: ggml_tensor, parent: ggml_tenso
 def ggml_gallocr_allocate_node(galloc: ggml_gallocr, node: ggml_tensor, buffer_id: int) -> None:
     """Find a place for `node`: over one of its operands if the op allows it, else in the arena."""
     hn = ggml_gallocr_hash_get(galloc, node)
-    if ggml_gallocr_is_allocated(galloc, node) or ggml_impl_is_view(node):
+    # C asks ggml_gallocr_is_allocated, which would look the record up again
+    if hn.allocated or node.data != NULL or ggml_impl_is_view(node):
         return
     hn.allocated = True
 
     # in place: over an operand that dies here
     if ggml_op_can_inplace(node.op):
-        for parent in node.src:
-            if parent is None:
-                continue
+        for parent in operands(node):
             if not can_reuse_parent(galloc, node, parent):
                 continue
             p_hn = ggml_gallocr_hash_get(galloc, parent)
@@ -246,9 +249,7 @@ def count_uses(galloc: ggml_gallocr, graph: ggml_cgraph, node_buffer_ids: list[i
             ggml_gallocr_hash_get(galloc, node.view_src).n_views += 1
         if node.flags & GGML_TENSOR_FLAG_INPUT:
             ggml_gallocr_allocate_node(galloc, node, buffer_id_of(node_buffer_ids, i))
-        for src in node.src:
-            if src is None:
-                continue
+        for src in operands(node):
             ggml_gallocr_hash_get(galloc, src).n_children += 1
             # allocate explicit inputs
             if src.flags & GGML_TENSOR_FLAG_INPUT:
@@ -274,19 +275,18 @@ def ggml_gallocr_alloc_graph_impl(
     # allocate tensors
     for i, node in enumerate(graph.nodes):
         buffer_id = buffer_id_of(node_buffer_ids, i)
+        parents = operands(node)
 
         # operands first: what is still without a place here is a leaf
-        for parent in node.src:
-            if parent is not None:
-                ggml_gallocr_allocate_node(galloc, parent, buffer_id)
+        for parent in parents:
+            ggml_gallocr_allocate_node(galloc, parent, buffer_id)
 
         # allocate node
         ggml_gallocr_allocate_node(galloc, node, buffer_id)
 
         # update parents
-        for parent in node.src:
-            if parent is not None:
-                release_parent(galloc, parent)
+        for parent in parents:
+            release_parent(galloc, parent)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -296,10 +296,34 @@ def ggml_gallocr_alloc_graph_impl(
 def place_of(galloc: ggml_gallocr, tensor: ggml_tensor) -> tensor_alloc:
     """What this pass decided for a tensor. A view, or a tensor that has data already, needs nothing."""
     if ggml_impl_is_view(tensor) or tensor.data != NULL:
-        return tensor_alloc()
+        return NOWHERE
     hn = ggml_gallocr_hash_get(galloc, tensor)
     size_max = ggml_backend_buft_get_alloc_size(galloc.bufts[hn.buffer_id], tensor)
     return tensor_alloc(hn.buffer_id, hn.offset, size_max)
+
+
+def keep_plan(galloc: ggml_gallocr, graph: ggml_cgraph) -> None:
+    """Note each node's place and its operands' places: the plan. A tensor has one place, wherever it is met."""
+    places = {NULL: NOWHERE}
+    galloc.leaf_allocs = []
+    for leaf in graph.leafs:
+        place = place_of(galloc, leaf)
+        places[pointer_to(leaf)] = place
+        galloc.leaf_allocs.append(place)
+
+    galloc.node_allocs = []
+    for node in graph.nodes:
+        dst = place_of(galloc, node)
+        places[pointer_to(node)] = dst
+        src = []
+        for address in node._src[:]:
+            place = places.get(address)
+            if place is None:
+                # in neither list, or later in this one
+                place = place_of(galloc, tensor_at(address))
+                places[address] = place
+            src.append(place)
+        galloc.node_allocs.append(node_alloc(dst, src))
 
 
 def ggml_gallocr_reserve_n(
@@ -316,17 +340,7 @@ def ggml_gallocr_reserve_n(
     # play the graph through
     ggml_gallocr_alloc_graph_impl(galloc, graph, node_buffer_ids, leaf_buffer_ids)
 
-    # keep each node's place and its operands' places: the plan
-    galloc.node_allocs = []
-    for node in graph.nodes:
-        dst = place_of(galloc, node)
-        src = []
-        for parent in node.src:
-            src.append(tensor_alloc() if parent is None else place_of(galloc, parent))
-        galloc.node_allocs.append(node_alloc(dst, src))
-    galloc.leaf_allocs = []
-    for leaf in graph.leafs:
-        galloc.leaf_allocs.append(place_of(galloc, leaf))
+    keep_plan(galloc, graph)
 
     # buffers only grow
     for i, talloc in enumerate(galloc.buf_tallocs):
@@ -377,7 +391,7 @@ def ggml_gallocr_get_buffer_size(galloc: ggml_gallocr, buffer_id: int) -> int:
 
 def ggml_gallocr_init_tensor(galloc: ggml_gallocr, tensor: ggml_tensor, talloc: tensor_alloc) -> None:
     """Give a tensor its buffer and data as planned."""
-    if tensor.view_src is not None:
+    if ggml_impl_is_view(tensor):
         if tensor.buffer is None:
             if tensor.view_src.buffer is None:
                 # its root lies in a context's own pool, in no buffer
@@ -407,15 +421,22 @@ def ggml_gallocr_needs_realloc(galloc: ggml_gallocr, graph: ggml_cgraph) -> bool
     if len(galloc.leaf_allocs) != graph.n_leafs:
         GGML_LOG_DEBUG("ggml_gallocr_needs_realloc: graph has different number of leafs\n")
         return True
+    # places that were found to fit, by tensor: an operand is mostly a node from before, at the same place
+    fits = {}
     for i, node in enumerate(graph.nodes):
         planned = galloc.node_allocs[i]
         if ggml_gallocr_node_needs_realloc(galloc, node, planned.dst):
             GGML_LOG_DEBUG(f"ggml_gallocr_needs_realloc: node {node.name} is not valid\n")
             return True
-        for j, src in enumerate(node.src):
-            if src is not None and ggml_gallocr_node_needs_realloc(galloc, src, planned.src[j]):
+        fits[pointer_to(node)] = planned.dst
+        for j, address in enumerate(node._src[:]):
+            if address == NULL or fits.get(address) is planned.src[j]:
+                continue
+            src = tensor_at(address)
+            if ggml_gallocr_node_needs_realloc(galloc, src, planned.src[j]):
                 GGML_LOG_DEBUG(f"ggml_gallocr_needs_realloc: src {j} ({src.name}) of node {node.name} is not valid\n")
                 return True
+            fits[address] = planned.src[j]
     return False
 
 
@@ -443,10 +464,17 @@ def ggml_gallocr_alloc_graph(galloc: ggml_gallocr, graph: ggml_cgraph) -> bool:
     # allocate the graph tensors from the previous assignments: leafs first, then nodes with their operands
     for i, leaf in enumerate(graph.leafs):
         ggml_gallocr_init_tensor(galloc, leaf, galloc.leaf_allocs[i])
+    placed = {NULL}
     for i, node in enumerate(graph.nodes):
         planned = galloc.node_allocs[i]
-        for j, src in enumerate(node.src):
-            if src is not None:
-                ggml_gallocr_init_tensor(galloc, src, planned.src[j])
+        for j, address in enumerate(node._src[:]):
+            if address in placed:
+                continue
+            src = tensor_at(address)
+            ggml_gallocr_init_tensor(galloc, src, planned.src[j])
+            if src._buffer != NULL:
+                placed.add(address)
         ggml_gallocr_init_tensor(galloc, node, planned.dst)
+        if node._buffer != NULL:
+            placed.add(pointer_to(node))
     return True

@@ -445,24 +445,26 @@ def ggml_backend_buffer_copy_tensor(src: ggml_tensor, dst: ggml_tensor) -> bool:
 
 def ggml_backend_view_init(tensor: ggml_tensor) -> None:
     """Point a view into its source, which already lies in a buffer."""
-    GGML_ASSERT(tensor.buffer is None, f"tensor {tensor.name!r} is placed already")
-    GGML_ASSERT(tensor.view_src is not None, f"tensor {tensor.name!r} is no view")
-    GGML_ASSERT(tensor.view_src.buffer is not None, f"the source of view {tensor.name!r} is not placed yet")
-    GGML_ASSERT(tensor.view_src.data != NULL, f"the source of view {tensor.name!r} has no data yet")
-    tensor.buffer = tensor.view_src.buffer
-    tensor.data = tensor.view_src.data + tensor.view_offs
-    ggml_backend_buffer_init_tensor(tensor.buffer, tensor)
+    GGML_ASSERT(tensor.buffer is None, "tensor {t.name!r} is placed already", t=tensor)
+    view_src = tensor.view_src
+    GGML_ASSERT(view_src is not None, "tensor {t.name!r} is no view", t=tensor)
+    buffer = view_src.buffer
+    GGML_ASSERT(buffer is not None, "the source of view {t.name!r} is not placed yet", t=tensor)
+    GGML_ASSERT(view_src.data != NULL, "the source of view {t.name!r} has no data yet", t=tensor)
+    tensor.buffer = buffer
+    tensor.data = view_src.data + tensor.view_offs
+    ggml_backend_buffer_init_tensor(buffer, tensor)
 
 
 def ggml_backend_tensor_alloc(buffer: ggml_backend_buffer, tensor: ggml_tensor, addr: int) -> None:
     """Place a tensor at an address inside a buffer."""
-    GGML_ASSERT(tensor.buffer is None, f"tensor {tensor.name!r} is placed already")
-    GGML_ASSERT(tensor.data == NULL, f"tensor {tensor.name!r} has data already")
-    GGML_ASSERT(tensor.view_src is None, f"tensor {tensor.name!r} is a view")
+    GGML_ASSERT(tensor.buffer is None, "tensor {t.name!r} is placed already", t=tensor)
+    GGML_ASSERT(tensor.data == NULL, "tensor {t.name!r} has data already", t=tensor)
+    GGML_ASSERT(tensor.view_src is None, "tensor {t.name!r} is a view", t=tensor)
     base = ggml_backend_buffer_get_base(buffer)
     alloc_size = ggml_backend_buffer_get_alloc_size(buffer, tensor)
-    GGML_ASSERT(addr >= base, "the address lies before the buffer", got=hex(addr))
-    GGML_ASSERT(addr + alloc_size <= base + buffer.size, f"tensor {tensor.name!r} would end past the buffer")
+    GGML_ASSERT(addr >= base, "the address lies before the buffer", got="{addr:#x}", addr=addr)
+    GGML_ASSERT(addr + alloc_size <= base + buffer.size, "tensor {t.name!r} would end past the buffer", t=tensor)
     tensor.buffer = buffer
     tensor.data = addr
     ggml_backend_buffer_init_tensor(buffer, tensor)

@@ -112,7 +112,8 @@ def ggml_backend_sched_get_tensor_backend(sched: ggml_backend_sched, node: ggml_
 
 def tensor_backend_id(sched: ggml_backend_sched, tensor: ggml_tensor | None) -> int:
     """Number of a tensor's backend, -1 while it is open. C: a macro of that name."""
-    return sched.hv_tensor_backend_ids.get(pointer_to(tensor), -1)
+    address = pointer_to(tensor)
+    return sched.hv_tensor_backend_ids.get(address, -1)
 
 
 def tensor_cause(sched: ggml_backend_sched, tensor: ggml_tensor) -> str:

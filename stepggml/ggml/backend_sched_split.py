@@ -14,7 +14,7 @@ Each decision leaves its cause: the pass and the rule.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from .backend import (
     ggml_backend_buffer_get_usage,
@@ -35,8 +35,8 @@ from .backend_sched_impl import (
 )
 from .cgraph import ggml_cgraph, ggml_graph_view
 from .context import ggml_context, ggml_free, ggml_init, ggml_init_params
-from .impl import GGML_ABORT, GGML_ASSERT
-from .layout import ggml_is_view_op
+from .impl import GGML_ABORT, GGML_ASSERT, NULL
+from .layout import ggml_is_view, ggml_is_view_op
 from .op import GGML_OP_ROPE, ggml_op_name
 from .tensor import (
     GGML_TENSOR_FLAG_INPUT,
@@ -46,16 +46,10 @@ from .tensor import (
     ggml_set_output,
     ggml_tensor,
     ggml_view_tensor,
+    operands,
     pointer_to,
     tensor_at,
 )
-
-
-def operands(node: ggml_tensor) -> Iterator[ggml_tensor]:
-    """The operands that there are."""
-    for address in node._src:
-        if address != 0:
-            yield tensor_at(address)
 
 
 def assign(sched: ggml_backend_sched, tensor: ggml_tensor, backend_id: int, cause: str) -> None:
@@ -68,8 +62,9 @@ def assign(sched: ggml_backend_sched, tensor: ggml_tensor, backend_id: int, caus
 
 def buffer_of(tensor: ggml_tensor) -> ggml_backend_buffer | None:
     """The buffer that holds a tensor's bytes, or its root's if it is a view."""
-    if tensor.view_src is not None:
-        return tensor.view_src.buffer
+    view_src = tensor.view_src
+    if view_src is not None:
+        return view_src.buffer
     return tensor.buffer
 
 
@@ -137,15 +132,15 @@ def ggml_backend_sched_backend_from_buffer(sched: ggml_backend_sched, tensor: gg
 def ggml_backend_sched_backend_id_from_cur(sched: ggml_backend_sched, tensor: ggml_tensor) -> tuple[int, str]:
     """(backend, cause) of a tensor that is settled by itself; (-1, "") for one that is open."""
     # it has memory: there it stays
-    cur_backend_id = ggml_backend_sched_backend_from_buffer(sched, tensor, tensor)
-    if cur_backend_id != -1:
-        return cur_backend_id, "1.dst"
-    if tensor.view_src is not None:
-        cur_backend_id = ggml_backend_sched_backend_from_buffer(sched, tensor.view_src, tensor)
-        if cur_backend_id != -1:
-            return cur_backend_id, "1.vsrc"
     buffer = buffer_of(tensor)
     if buffer is not None:
+        cur_backend_id = ggml_backend_sched_backend_from_buffer(sched, tensor, tensor)
+        if cur_backend_id != -1:
+            return cur_backend_id, "1.dst"
+        if tensor.view_src is not None:
+            cur_backend_id = ggml_backend_sched_backend_from_buffer(sched, tensor.view_src, tensor)
+            if cur_backend_id != -1:
+                return cur_backend_id, "1.vsrc"
         name = ggml_backend_buffer_name(buffer)
         op_name = ggml_op_name(tensor.op)
         GGML_ABORT(f"tensor '{tensor.name}' lies in a buffer ({name}) that no backend can run {op_name} in")
@@ -158,8 +153,11 @@ def ggml_backend_sched_backend_id_from_cur(sched: ggml_backend_sched, tensor: gg
     # an op goes where its weights are; the frequency factors of ROPE are too small to count
     if tensor.op == GGML_OP_ROPE:
         return -1, ""
-    for i, src in enumerate(tensor.src):
-        if src is None or not is_weight(src):
+    for i, address in enumerate(tensor._src[:]):
+        if address == NULL:
+            continue
+        src = tensor_at(address)
+        if not is_weight(src):
             continue
         src_backend_id = ggml_backend_sched_backend_from_buffer(sched, src, tensor)
         # weights in host memory: a faster backend may want the op all the same, if the batch is large
@@ -182,8 +180,9 @@ def pass_2_expand(sched: ggml_backend_sched, computed: list[ggml_tensor]) -> Non
     The faster backends go first; the CPU never spreads between two of their nodes.
     """
     upwards = computed[::-1]
-    expand(sched, computed, skip_cpu=True)
-    expand(sched, upwards, skip_cpu=True)
+    if len(sched.backends) > 1:
+        expand(sched, computed, skip_cpu=True)
+        expand(sched, upwards, skip_cpu=True)
     expand(sched, computed, skip_cpu=False)
     expand(sched, upwards, skip_cpu=False)
 
@@ -192,8 +191,9 @@ def expand(sched: ggml_backend_sched, nodes: Sequence[ggml_tensor], skip_cpu: bo
     """Carry the last backend met over the open nodes that it supports."""
     cpu_backend_id = len(sched.backends) - 1
     cur_backend_id = -1
+    ids = sched.hv_tensor_backend_ids
     for node in nodes:
-        node_backend_id = tensor_backend_id(sched, node)
+        node_backend_id = ids.get(pointer_to(node), -1)
         if node_backend_id != -1:
             cur_backend_id = node_backend_id
             if skip_cpu and node_backend_id == cpu_backend_id:
@@ -275,13 +275,15 @@ def can_run(sched: ggml_backend_sched, node: ggml_tensor, backend_id: int) -> bo
 
 def pass_4_operands(sched: ggml_backend_sched, nodes: list[ggml_tensor]) -> None:
     """Views go with their root, other open operands with the node that uses them."""
+    ids = sched.hv_tensor_backend_ids
     for node in nodes:
-        if node.view_src is not None and tensor_backend_id(sched, node) == -1:
+        if ggml_is_view(node) and tensor_backend_id(sched, node) == -1:
             root_backend_id = tensor_backend_id(sched, node.view_src)
             assign(sched, node, root_backend_id, "4.vsrc")
-        for src in operands(node):
-            if tensor_backend_id(sched, src) != -1:
+        for address in node._src[:]:
+            if address == NULL or ids.get(address, -1) != -1:
                 continue
+            src = tensor_at(address)
             if src.view_src is not None:
                 root_backend_id = tensor_backend_id(sched, src.view_src)
                 assign(sched, src, root_backend_id, "4.vsrc")
@@ -297,11 +299,13 @@ def pass_4_operands(sched: ggml_backend_sched, nodes: list[ggml_tensor]) -> None
 def pass_5_cut(sched: ggml_backend_sched, nodes: list[ggml_tensor]) -> None:
     """Cut where the backend changes. Views never begin a split: the first ones join the first split."""
     split = None
+    ids = sched.hv_tensor_backend_ids
     for i, node in enumerate(nodes):
         if ggml_is_view_op(node.op):
             continue
         node_backend_id = tensor_backend_id(sched, node)
-        GGML_ASSERT(node_backend_id != -1, f"no backend supports {ggml_op_name(node.op)} of node '{node.name}'")
+        op = ggml_op_name(node.op)
+        GGML_ASSERT(node_backend_id != -1, "no backend supports {op} of node '{t.name}'", op=op, t=node)
 
         if split is None:
             split = ggml_backend_sched_split(node_backend_id, i_start=0)
@@ -312,8 +316,11 @@ def pass_5_cut(sched: ggml_backend_sched, nodes: list[ggml_tensor]) -> None:
             sched.splits.append(split)
 
         # operands that the split's backend cannot use where they are
-        for j, address in enumerate(node._src):
-            if address == 0:
+        for j, address in enumerate(node._src[:]):
+            if address == NULL:
+                continue
+            if sched.n_copies == 1 and ids[address] == split.backend_id:
+                # at hand, and nobody else uses another copy
                 continue
             src = tensor_at(address)
             usable = bring_operand(sched, split, src)

@@ -121,6 +121,15 @@ def tensor_at(address: int) -> ggml_tensor | None:
     return ggml_tensor.from_address(address)
 
 
+def operands(tensor: ggml_tensor) -> list[ggml_tensor]:
+    """The operands that there are, in order; the array has mostly NULLs."""
+    found = []
+    for address in tensor._src[:]:
+        if address != NULL:
+            found.append(ggml_tensor.from_address(address))
+    return found
+
+
 class PointerArray:
     """A C array of `ggml_tensor *`: indexing gives a tensor or None, assigning stores its address."""
 
