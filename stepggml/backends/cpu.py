@@ -35,7 +35,7 @@ from stepggml.ggml.backend_impl import (
     ggml_backend_reg_i,
 )
 from stepggml.ggml.cgraph import ggml_cgraph
-from stepggml.ggml.cpu import ggml_compute_forward, ggml_cpu_init, ggml_get_n_tasks, ggml_graph_plan
+from stepggml.ggml.cpu import ggml_compute_forward, ggml_cpu_init, ggml_graph_plan
 from stepggml.ggml.impl import (
     GGML_ABORT,
     GGML_ASSERT,
@@ -48,10 +48,10 @@ from stepggml.ggml.impl import (
     ggml_aligned_malloc,
 )
 from stepggml.ggml.layout import ggml_is_empty
-from stepggml.ggml.op import GGML_OP_MUL_MAT, GGML_OP_NONE, ggml_compute_params, ggml_op_name
+from stepggml.ggml.op import GGML_OP_MUL_MAT, ggml_compute_params, ggml_op_name
 from stepggml.ggml.ops import op_records
 from stepggml.ggml.ops._vec import ggml_table_gelu_f16, ggml_table_gelu_quick_f16
-from stepggml.ggml.tensor import ggml_op_desc, ggml_tensor
+from stepggml.ggml.tensor import ggml_op_desc, ggml_tensor, tensor_at
 from stepggml.ggml.types import GGML_TYPE_F32, ggml_get_type_traits
 
 from ._cpu_buffer import ggml_backend_cpu_buffer_from_ptr, ggml_backend_cpu_buffer_type
@@ -120,10 +120,11 @@ def ggml_backend_cpu_graph_plan_create(backend: ggml_backend, cgraph: ggml_cgrap
     nodes = []
     steps = []
     for node in cgraph.nodes:
-        if node.op == GGML_OP_NONE or op_records[node.op].is_noop or ggml_is_empty(node):
+        record = op_records[node.op]
+        if record.is_noop or ggml_is_empty(node):
             continue
         _check_operands(node)
-        n_tasks = min(ggml_get_n_tasks(node, context.n_threads), cplan.n_threads)
+        n_tasks = min(record.n_tasks(node, context.n_threads), cplan.n_threads)
         nodes.append(node)
         steps.append((kernel_of(node, context.sum_order), ctypes.addressof(node), n_tasks))
     return CpuPlan(nodes, steps, _kernels.Plan(steps), cplan.work_size)
@@ -219,9 +220,10 @@ def _check_operands(node: ggml_tensor) -> None:
     """A kernel follows data pointers blindly, so none may be NULL; and only two ops know repacked operands."""
     if node.data == NULL:
         GGML_ABORT(f"node {node.name!r} has no memory: allocate the graph before computing it")
-    for i, src in enumerate(node.src):
-        if src is None:
+    for i, address in enumerate(node._src[:]):
+        if address == NULL:
             continue
+        src = tensor_at(address)
         if is_repacked(src) and not can_be_read_repacked(node, i):
             GGML_ABORT(f"{ggml_op_name(node.op)} of node {node.name!r} cannot read {src.name!r}, which is repacked")
         if src.data == NULL:
@@ -352,10 +354,14 @@ def ggml_backend_cpu_device_supports_op(device: ggml_backend_device, op: ggml_te
     """Everything that has a record; a MUL_MAT takes src1 as floats or in the type its src0 is multiplied with."""
     if op.op not in op_records:
         return False
-    for i, src in enumerate(op.src):
-        if src is None or src.buffer is None or is_host_memory(src.buffer.buft):
+    for i, address in enumerate(op._src[:]):
+        if address == NULL:
             continue
-        if src.buffer.buft is not ggml_backend_cpu_repack_buffer_type():
+        src = tensor_at(address)
+        buffer = src.buffer
+        if buffer is None or is_host_memory(buffer.buft):
+            continue
+        if buffer.buft is not ggml_backend_cpu_repack_buffer_type():
             return False
         if not can_be_read_repacked(op, i) or not can_be_repacked(src):
             return False
