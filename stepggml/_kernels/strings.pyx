@@ -34,14 +34,23 @@ cdef uint64_t FACTOR = int.from_bytes(os.urandom(8), "little") | 1
 
 cdef inline uint64_t hash_of(const char *text, uint64_t n_bytes) noexcept nogil:
     """A number that depends on all bytes of a text."""
-    cdef uint64_t state = SEED ^ n_bytes, word
-    while n_bytes >= 8:
+    cdef uint64_t state = SEED ^ n_bytes, word = 0
+    cdef uint32_t head, tail
+    while n_bytes > 8:
         memcpy(&word, text, 8)
         state = stepggml_fold(state ^ word, FACTOR)
         text += 8
         n_bytes -= 8
-    word = 0
-    memcpy(&word, text, n_bytes)
+    # up to eight bytes as two halves, which may overlap: the length is in the state already
+    if n_bytes >= 4:
+        memcpy(&head, text, 4)
+        memcpy(&tail, text + n_bytes - 4, 4)
+        word = <uint64_t>head << 32 | tail
+    elif n_bytes > 0:
+        word = <uint64_t><unsigned char>text[0] << 16 | <uint64_t><unsigned char>text[n_bytes // 2] << 8
+        word |= <unsigned char>text[n_bytes - 1]
+    else:
+        word = 0
     return stepggml_fold(state ^ word, FACTOR)
 
 
