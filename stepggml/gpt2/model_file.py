@@ -11,6 +11,7 @@ size is read or allocated. (In C a short read goes unnoticed.)
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import stat
 import struct
@@ -29,6 +30,10 @@ STRING_BYTES = 16
 
 # Longer names, which only a bad file has, are cut in messages.
 MAX_NAME_SHOWN = 80
+
+
+madvise = ctypes.CDLL(None).madvise
+madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class ModelFile:
@@ -180,6 +185,17 @@ def read_part(fd: int, view: memoryview, offset: int, n_read: list[int], i: int)
         if n == 0:
             break
         n_read[i] += n
+
+
+def ask_for_large_pages(address: int, n_bytes: int) -> None:
+    """Say that memory will be written from end to end, so that the system need not hand it out in pages of 4 kB.
+
+    That takes longer than reading a file. A request only: where there are no large pages, nothing changes.
+    """
+    advice = getattr(mmap, "MADV_HUGEPAGE", None)
+    start = address + -address % mmap.PAGESIZE
+    if advice is not None and address + n_bytes > start:
+        madvise(start, address + n_bytes - start, advice)
 
 
 def reason_of(error: Exception) -> str:

@@ -27,6 +27,7 @@ from ..ggml import (
     GGMLFileError,
     ggml_backend_alloc_ctx_tensors,
     ggml_backend_alloc_ctx_tensors_from_buft,
+    ggml_backend_buffer_get_base,
     ggml_backend_buffer_get_size,
     ggml_backend_buffer_is_host,
     ggml_backend_buffer_type,
@@ -55,7 +56,7 @@ from ..ggml import (
 )
 from .graph import GPT2_MAX_NODES, n_graph_nodes
 from .model import free_model, gpt2_hparams, gpt2_layer, gpt2_model
-from .model_file import ModelFile, TensorHeader, read_tensor_header
+from .model_file import ModelFile, TensorHeader, ask_for_large_pages, read_tensor_header
 from .vocab import gpt_vocab
 
 # The first bytes of other formats people try, to say what the file is.
@@ -64,8 +65,7 @@ GGUF_MAGIC = 0x46554747
 # F32, F16, Q4_0, Q4_1, Q8_0, Q5_0, Q5_1
 SUPPORTED_FTYPES = (0, 1, 2, 3, 7, 8, 9)
 
-# About how many bytes of a tensor are read at once for a device, in whole rows, by the dozens: there are devices that
-# rearrange rows.
+# What is read of a tensor at once for a device: so many bytes, but whole rows by the dozens, for it may rearrange them.
 READ_BUF_SIZE = 1 << 19
 READ_ROWS = 64
 
@@ -352,6 +352,8 @@ def allocate_weights(fin: ModelFile, model: gpt2_model, use_extra_bufts: bool) -
         raise MemoryError(f"no memory for {n_bytes / MB:.2f} MB of weights")
     buffer_size = ggml_backend_buffer_get_size(model.buffer_w)
     GGML_LOG_INFO(f"gpt2_model_load: backend buffer size = {buffer_size / MB:6.2f} MB\n")
+    if ggml_backend_buffer_is_host(model.buffer_w):
+        ask_for_large_pages(ggml_backend_buffer_get_base(model.buffer_w), buffer_size)
 
 
 def override_n_ctx(model: gpt2_model, n_ctx: int) -> None:
@@ -481,8 +483,7 @@ def read_tensor_data(fin: ModelFile, tensor: ggml_tensor, header: TensorHeader) 
     # in the cache when they are copied; C reads the whole tensor
     if n_bytes > fin.left:
         raise fin.truncated(n_bytes, what)
-    n_rows = max(READ_BUF_SIZE // tensor.nb[1], 1)
-    n_rows = GGML_PAD(n_rows, READ_ROWS)
+    n_rows = GGML_PAD(READ_BUF_SIZE // tensor.nb[1] + 1, READ_ROWS)
     read_size = min(n_rows * tensor.nb[1], n_bytes)
     read_buf = ctypes.create_string_buffer(read_size)
     address = ctypes.addressof(read_buf)
