@@ -49,7 +49,8 @@ def test_a_sequence() -> None:
             strings[index]
     assert b"7" in strings and b"100" not in strings
     assert repr(strings) == "[b'0', b'1', b'2', b'3', ...]"
-    assert repr(_kernels.split_strings(data, 0, 1, len(data))[0]) == "[b'0']"
+    data = packed([b"x" * 1000])
+    assert len(repr(_kernels.split_strings(data, 0, 1, len(data))[0])) < 50
 
 
 def test_strings_outlive_the_file(tmp_path: Path) -> None:

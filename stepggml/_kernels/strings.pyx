@@ -90,7 +90,7 @@ cdef class Strings:
             yield self[i]
 
     def __repr__(self) -> str:
-        first = ", ".join(repr(text) for text in self[:4])
+        first = ", ".join(repr(text[:40]) for text in self[:4])
         return f"[{first}{', ...' if self.n > 4 else ''}]"
 
     def positions(self, bint keep_last) -> Positions:
