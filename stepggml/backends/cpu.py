@@ -48,7 +48,7 @@ from stepggml.ggml.impl import (
     ggml_aligned_malloc,
 )
 from stepggml.ggml.layout import ggml_is_empty
-from stepggml.ggml.op import GGML_OP_MUL_MAT, ggml_compute_params, ggml_op_name
+from stepggml.ggml.op import GGML_OP_MUL_MAT, GGML_OP_NONE, ggml_compute_params, ggml_op_name
 from stepggml.ggml.ops import op_records
 from stepggml.ggml.ops._vec import ggml_table_gelu_f16, ggml_table_gelu_quick_f16
 from stepggml.ggml.tensor import ggml_op_desc, ggml_tensor, tensor_at
@@ -352,6 +352,8 @@ def ggml_backend_cpu_device_buffer_from_host_ptr(
 
 def ggml_backend_cpu_device_supports_op(device: ggml_backend_device, op: ggml_tensor) -> bool:
     """Everything that has a record; a MUL_MAT takes src1 as floats or in the type its src0 is multiplied with."""
+    if op.op == GGML_OP_NONE:
+        return True
     if op.op not in op_records:
         return False
     for i, address in enumerate(op._src[:]):

@@ -112,8 +112,9 @@ def pass_1_settled(sched: ggml_backend_sched, graph: ggml_cgraph, nodes: list[gg
         if tensor_backend_id(sched, leaf) == -1:
             backend_id, cause = ggml_backend_sched_backend_id_from_cur(sched, leaf)
             assign(sched, leaf, backend_id, cause)
+    ids = sched.hv_tensor_backend_ids
     for node in nodes:
-        if tensor_backend_id(sched, node) == -1:
+        if ids.get(pointer_to(node), -1) == -1:
             backend_id, cause = ggml_backend_sched_backend_id_from_cur(sched, node)
             assign(sched, node, backend_id, cause)
 
@@ -229,8 +230,9 @@ def ggml_backend_sched_buffer_supported(sched: ggml_backend_sched, t: ggml_tenso
 
 def pass_3_upgrade(sched: ggml_backend_sched, computed: list[ggml_tensor]) -> None:
     """Open nodes: the backend most operands are at hand for. Settled ones: a faster backend with the same memory."""
+    ids = sched.hv_tensor_backend_ids
     for node in computed:
-        node_backend_id = tensor_backend_id(sched, node)
+        node_backend_id = ids.get(pointer_to(node), -1)
         if node_backend_id == -1:
             best = best_backend(sched, node)
             assign(sched, node, best, "3.best")
@@ -303,7 +305,7 @@ def pass_5_cut(sched: ggml_backend_sched, nodes: list[ggml_tensor]) -> None:
     for i, node in enumerate(nodes):
         if ggml_is_view_op(node.op):
             continue
-        node_backend_id = tensor_backend_id(sched, node)
+        node_backend_id = ids.get(pointer_to(node), -1)
         op = ggml_op_name(node.op)
         GGML_ASSERT(node_backend_id != -1, "no backend supports {op} of node '{t.name}'", op=op, t=node)
 
@@ -418,14 +420,15 @@ def make_graph_copy(sched: ggml_backend_sched, graph: ggml_cgraph, nodes: list[g
     sched.node_backend_ids = []
     sched.leaf_backend_ids = []
 
+    ids = sched.hv_tensor_backend_ids
     copy_nodes: list[ggml_tensor] = []
     for split in sched.splits:
         split.graph = ggml_graph_view(graph, split.i_start, split.i_end)
         for input in split.inputs:
             add_split_input(sched, split, input, copy_nodes)
-        for j in range(split.i_start, split.i_end):
-            sched.node_backend_ids.append(tensor_backend_id(sched, nodes[j]))
-            copy_nodes.append(nodes[j])
+        for node in nodes[split.i_start : split.i_end]:
+            sched.node_backend_ids.append(ids.get(pointer_to(node), -1))
+            copy_nodes.append(node)
 
     # with several copies, all of them are leafs, so that they come first
     copy_leafs: list[ggml_tensor] = []
@@ -464,7 +467,8 @@ def add_split_input(
 
 def pointer_array(tensors: list[ggml_tensor]) -> ctypes.Array:
     """Addresses of tensors as a C array."""
-    array = (ctypes.c_uint64 * max(len(tensors), 1))()
-    for i, tensor in enumerate(tensors):
-        array[i] = ctypes.addressof(tensor)
-    return array
+    addresses = []
+    for tensor in tensors:
+        addresses.append(ctypes.addressof(tensor))
+    # C has no arrays of length 0
+    return (ctypes.c_uint64 * max(len(addresses), 1))(*addresses)

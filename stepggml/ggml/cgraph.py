@@ -257,13 +257,15 @@ def ggml_visit_parents(cgraph: ggml_cgraph, node: ggml_tensor) -> None:
 
         # the next operand that nobody has visited yet
         parent = None
-        while k < GGML_MAX_SRC and parent is None:
-            address = operands[k]
-            k += 1
-            if address != NULL and insert_key(keys, used, address) != GGML_HASHSET_ALREADY_EXISTS:
+        for slot in range(k, GGML_MAX_SRC):
+            address = operands[slot]
+            if address == NULL:
+                continue
+            if insert_key(keys, used, address) != GGML_HASHSET_ALREADY_EXISTS:
                 parent = tensor_at(address)
+                break
         if parent is not None:
-            stack.append((current, k))
+            stack.append((current, slot + 1))
             stack.append((parent, 0))
             continue
 

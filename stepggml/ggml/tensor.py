@@ -102,6 +102,8 @@ class ggml_tensor(ctypes.Structure):
 
 GGML_TENSOR_SIZE = ctypes.sizeof(ggml_tensor)
 
+OP_PARAMS_OFFSET = ggml_tensor.op_params.offset
+
 # The struct as plain bytes, and what a new one starts from.
 tensor_bytes = ctypes.c_char * GGML_TENSOR_SIZE
 ZEROS = bytes(GGML_TENSOR_SIZE)
@@ -343,7 +345,8 @@ def ggml_set_op_params_i32(tensor: ggml_tensor, i: int, value: int) -> None:
 
 def ggml_set_op_params_f32(tensor: ggml_tensor, i: int, value: float) -> None:
     """Word `i` of op_params := the bits of a float."""
-    tensor.op_params[i] = ctypes.c_int32.from_buffer(ctypes.c_float(value)).value
+    word = ctypes.addressof(tensor) + OP_PARAMS_OFFSET + 4 * i
+    ctypes.c_float.from_address(word).value = value
 
 
 def ggml_set_op_params(tensor: ggml_tensor, params: bytes) -> None:
