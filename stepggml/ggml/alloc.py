@@ -13,6 +13,7 @@ Where C keeps the per-tensor records in a hash table keyed by address, a dict ke
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass, field
 
 from .backend import (
@@ -51,7 +52,7 @@ def ggml_op_can_inplace(op: int) -> bool:
     return record is not None and record.inplace
 
 
-@dataclass
+@dataclass(slots=True)
 class hash_node:
     """What the allocator knows of one tensor while it plays a graph through."""
 
@@ -62,7 +63,7 @@ class hash_node:
     allocated: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class tensor_alloc:
     """Where one tensor will go. size_max 0: it needs no memory of its own."""
 
@@ -75,7 +76,7 @@ class tensor_alloc:
 NOWHERE = tensor_alloc()
 
 
-@dataclass
+@dataclass(slots=True)
 class node_alloc:
     """The places of a node and of its operands."""
 
@@ -128,7 +129,7 @@ def ggml_gallocr_free(galloc: ggml_gallocr | None) -> None:
 
 def ggml_gallocr_hash_get(galloc: ggml_gallocr, t: ggml_tensor) -> hash_node:
     """The record of a tensor, made when it is first asked for."""
-    address = pointer_to(t)
+    address = ctypes.addressof(t)
     hn = galloc.hash_values.get(address)
     if hn is None:
         hn = hash_node()

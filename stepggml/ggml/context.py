@@ -183,7 +183,8 @@ def ggml_new_object(ctx: ggml_context, type: int, size: int) -> ggml_object | No
 
     C: ggml_new_object.
     """
-    GGML_ASSERT(ctx.mem_buffer != NULL, "the context has been freed")
+    mem_buffer = ctx.mem_buffer
+    GGML_ASSERT(mem_buffer != NULL, "the context has been freed")
 
     # a bump allocator: the end of the last object is where the next begins
     cur_end = 0
@@ -205,7 +206,7 @@ def ggml_new_object(ctx: ggml_context, type: int, size: int) -> ggml_object | No
         return None
 
     # the header lies at the old end, the payload behind it
-    address = ctx.mem_buffer + cur_end
+    address = mem_buffer + cur_end
     obj_new = ggml_object.from_address(address)
     obj_new.offs = cur_end + GGML_OBJECT_SIZE
     obj_new.size = size_needed

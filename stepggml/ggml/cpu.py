@@ -72,10 +72,11 @@ def ggml_cpu_init() -> None:
 
 def ggml_get_n_tasks(node: ggml_tensor, n_threads: int) -> int:
     """Over how many threads the node's work is split."""
-    if node.op == GGML_OP_NONE or ggml_is_empty(node):
+    op = node.op
+    if op == GGML_OP_NONE or ggml_is_empty(node):
         return 1
-    record = op_records.get(node.op)
-    GGML_ASSERT(record is not None, "no such operation on the CPU", got=ggml_op_name(node.op))
+    record = op_records.get(op)
+    GGML_ASSERT(record is not None, "no such operation on the CPU", got=ggml_op_name(op))
     return record.n_tasks(node, n_threads)
 
 
@@ -91,12 +92,17 @@ def ggml_graph_plan(cgraph: ggml_cgraph, n_threads: int = GGML_DEFAULT_N_THREADS
     max_tasks = 1
     # ask each node's op: how many tasks, how much scratch
     for node in cgraph.nodes:
-        n_tasks = ggml_get_n_tasks(node, n_threads)
-        max_tasks = max(max_tasks, n_tasks)
         record = op_records.get(node.op)
+        if record is not None and record.is_noop:
+            # views: no work, no tasks
+            continue
+        n_tasks = ggml_get_n_tasks(node, n_threads)
+        if n_tasks > max_tasks:
+            max_tasks = n_tasks
         if record is not None:
             cur = record.work_size(node, n_tasks)
-            work_size = max(work_size, cur)
+            if cur > work_size:
+                work_size = cur
 
     # room between the threads' parts
     if work_size > 0:

@@ -109,8 +109,9 @@ def ggml_hash_insert(hash_set: ggml_hash_set, key: int) -> int:
 
 def insert_key(keys: ctypes.Array, used: ctypes.Array, key: int) -> int:
     """ggml_hash_insert for whoever has the set's two arrays at hand and many keys to put in."""
+    # ggml_hash, written out: every operand of a graph comes through here
     size = len(keys)
-    h = ggml_hash(key) % size
+    h = (key >> 4) % size
 
     # linear probing, as in ggml_hash_find, but the first free slot is taken
     i = h

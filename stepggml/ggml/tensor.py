@@ -147,7 +147,8 @@ class PointerArray:
         return tensor_at(self.addresses[i])
 
     def __setitem__(self, i: int, tensor: ggml_tensor | None) -> None:
-        self.addresses[i] = pointer_to(tensor)
+        # pointer_to, written out: every node that is made comes through here
+        self.addresses[i] = NULL if tensor is None else ctypes.addressof(tensor)
 
     def __iter__(self) -> Iterator[ggml_tensor | None]:
         # one slice: a list of ints is walked much faster than a C array
