@@ -119,13 +119,15 @@ def add_run_options(parser: argparse.ArgumentParser, n_predict: int) -> None:
     group.add_argument("--ignore-eos", action="store_true", help="go on after the end-of-text token")
 
 
-def add_repack_option(parser: argparse.ArgumentParser) -> None:
-    """--no-repack"""
-    parser.add_argument(
-        "--no-repack",
-        action="store_true",
-        help="leave quantized weights in the order of the file, where they could be rearranged for speed",
-    )
+def add_repack_option(parser: argparse.ArgumentParser, default: bool) -> None:
+    """--no-repack where weights are repacked by default, --repack where they are not"""
+    if default:
+        name = "--no-repack"
+        text = "leave quantized weights in the order of the file, where they could be rearranged for speed"
+    else:
+        name = "--repack"
+        text = "rearrange quantized weights for speed as `stepggml run` does: sixteen rows side by side, in CPU_REPACK"
+    parser.add_argument(name, dest="repack", action="store_false" if default else "store_true", help=text)
 
 
 def add_verbose_option(parser: argparse.ArgumentParser) -> None:
@@ -170,7 +172,7 @@ def run_options(args: argparse.Namespace):
         top_p=args.top_p,
         greedy=args.greedy,
         ignore_eos=args.ignore_eos,
-        repack=not getattr(args, "no_repack", False),
+        repack=getattr(args, "repack", False),
     )
 
 

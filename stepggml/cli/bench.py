@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", metavar="NAME,...", default="", help="devices, see `stepggml backends`")
     parser.add_argument("--no-limits", action="store_true", help="do not measure what the machine can do")
     parser.add_argument("-o", "--output", choices=("md", "json"), default="md", help="format (default: md)")
-    add_repack_option(parser)
+    add_repack_option(parser, default=True)
     add_verbose_option(parser)
 
 
@@ -250,7 +250,7 @@ def run_options(args: argparse.Namespace, path: str, backend: str, n_threads: in
         n_threads=n_threads,
         backend=backend,
         greedy=True,
-        repack=not args.no_repack,
+        repack=args.repack,
     )
 
 

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_option(parser)
     add_prompt_options(parser)
     add_run_options(parser, n_predict=200)
-    add_repack_option(parser)
+    add_repack_option(parser, default=True)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     add_verbose_option(parser)
 

@@ -43,6 +43,7 @@ from .nodenames import node_names
 from .nodestops import Goal, NodeReason, NodeStops, count_hit, drop_temporary
 from .programs import Program
 from .provenance import Provenance
+from .repacked import in_plain_memory
 from .sources import Sources
 from .splits import running_split
 from .tracer import Killed, LineGoal, LineStop, Tracer
@@ -283,13 +284,15 @@ class Engine:
         scratch = ctypes.create_string_buffer(plan.work_size + 64)
         params = ggml_compute_params(ith=0, nth=1, wsize=plan.work_size, wdata=ctypes.addressof(scratch))
         before = ctypes.string_at(int(ev.start[i]), int(ev.end[i] - ev.start[i]))
-        self.tracer.install()
-        try:
-            op_records[node.op].compute_forward(params, node)
-        finally:
-            self.tracer.uninstall()
-            self.by_reference = convert(node, ctypes.string_at(int(ev.start[i]), len(before)))
-            ctypes.memmove(int(ev.start[i]), before, len(before))
+        with in_plain_memory(node, self.world) as names:
+            self.notes += [f"{name} is repacked: the reference is given a copy, its rows in order" for name in names]
+            self.tracer.install()
+            try:
+                op_records[node.op].compute_forward(params, node)
+            finally:
+                self.tracer.uninstall()
+                self.by_reference = convert(node, ctypes.string_at(int(ev.start[i]), len(before)))
+                ctypes.memmove(int(ev.start[i]), before, len(before))
 
     def _compare_with_reference(self, ev: Eval) -> None:
         """After a node was stepped through in its reference: how far that is from what the kernel made of it."""

@@ -39,6 +39,7 @@ from .errors import DebuggerError
 from .images import touched_runs
 from .memory import read_bytes
 from .provenance import binding_after
+from .repacked import plain_bytes, write_of
 from .tracer import is_tensor
 
 if TYPE_CHECKING:
@@ -263,7 +264,7 @@ class Hooks:
         tensor, size = names["tensor"], names["size"]
         if self.cursor.evals and tensor.data and 0 < size <= LARGEST_WRITE:
             if self.world.buffer_at(names["data"], size) is not None:
-                new = read_bytes(tensor.data + names["offset"], size)
+                new = plain_bytes(tensor, names["offset"], size, read_bytes)
                 self.cursor.note_write(names["data"], new, f"get {tensor.name}")
 
     def tensor_got_async(self, frame: FrameType) -> None:
@@ -282,7 +283,7 @@ class Hooks:
     def tensor_copied(self, frame: FrameType) -> None:
         """ggml_backend_tensor_copy(src, dst) is called."""
         src, dst = frame.f_locals["src"], frame.f_locals["dst"]
-        self._written(dst, 0, ggml_nbytes(dst), lambda: read_bytes(src.data, ggml_nbytes(src)))
+        self._written(dst, 0, ggml_nbytes(dst), lambda: plain_bytes(src, 0, ggml_nbytes(src), read_bytes))
 
     def _written(self, tensor: Any, offset: int, size: int, new: Callable[[], bytes]) -> None:
         """Tell history, once there is one; a call that ggml will refuse is none of its business."""
@@ -291,7 +292,8 @@ class Hooks:
             return
         try:
             if self.world.buffer_at(tensor.data + offset, size) is not None:
-                self.cursor.note_write(tensor.data + offset, new(), f"set {tensor.name}")
+                address, data = write_of(tensor, offset, new(), read_bytes)
+                self.cursor.note_write(address, data, f"set {tensor.name}")
         except DebuggerError:
             pass
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from .errors import DebuggerError
 from .panels.formulas import formula
-from .panels.node import place_text, short_path
+from .panels.node import layout_text, place_text, short_path
 from .panels.values import statistics, stats_line
 from .snapshot import Snapshot
 from .stops import Badge, LineFrame, NodeInfo
@@ -101,7 +101,7 @@ def node_fields(session: Session, info: NodeInfo) -> str:
             srcs.append(session.info(address))
         except DebuggerError:
             continue
-    layout = "contiguous" if info.contiguous else "strided"
+    layout = layout_text(info)
     rows = [
         ("ne", text(f"{list(info.ne)}  {info.type}  {info.nbytes:,} B")),
         ("nb", text(f"{list(info.nb)}  {layout}")),

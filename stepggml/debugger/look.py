@@ -20,6 +20,7 @@ from ..ggml import (
     ggml_type_name,
 )
 from ..ggml.tensor import GGML_TENSOR_SIZE
+from . import repacked
 from .cursor import NO_LAYER
 from .engine import Engine
 from .errors import DebuggerError
@@ -299,6 +300,7 @@ class Looker:
             flags=tensor.flags,
             is_noop=bool(IS_NOOP[tensor.op]),
             contiguous=ggml_is_contiguous(tensor),
+            repacked=repacked.text_of(tensor),
             inplace_of=self._inplace_of(tensor, sources),
             il=maker.il,
             variable=maker.variable,
@@ -349,21 +351,22 @@ class Looker:
         region = self.world.region_of(address)
         if region is None or region.kind == "pool":
             return region
-        return replace(region, what=self._owner(address))
+        owner = self.owner(address)
+        return replace(region, what="" if owner is None else self._label(ctypes.addressof(owner)))
 
-    def _owner(self, address: int) -> str:
+    def owner(self, address: int) -> ggml_tensor | None:
         """The tensor whose bytes an address belongs to now: of several, the one computed last."""
         columns, leafs = self.table()
         writers = columns.writers(address, address + 1, 0, self.k)
         if len(writers):
-            return self.names()[int(writers[-1])]
+            return ggml_tensor.from_address(int(columns.addresses[int(writers[-1])]))
         for pool in self.world.pools:
             for tensor in pool.tensors():
                 start = tensor.data
                 if start and not tensor._view_src and start <= address < start + ggml_nbytes(tensor):
                     if ctypes.addressof(tensor) not in columns.index:
-                        return self._label(ctypes.addressof(tensor))
-        return ""
+                        return tensor
+        return None
 
     def bytes(self, tensor: ggml_tensor) -> bytes:
         """The bytes that lie in a tensor's span now, whoever's they are."""

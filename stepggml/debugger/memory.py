@@ -13,8 +13,9 @@ import mmap
 import os
 from dataclasses import dataclass
 
-from ..ggml import ggml_blck_size, ggml_tensor, ggml_type_size
+from ..ggml import ggml_blck_size, ggml_tensor
 from .errors import DebuggerError
+from .repacked import GROUP_ROWS, block_span, group_size, in_group
 
 # What one system call reads at most.
 CHUNK = 1 << 22
@@ -132,8 +133,8 @@ class Region:
 
 @dataclass(frozen=True)
 class ElementAddress:
-    """Where an element lies. address: of its first byte (of its block, for quantized types); size: bytes there; text:
-    the sum.
+    """Where an element lies. address: of its first byte (of its block, for quantized types; of the sixteen blocks that
+    lie together, for repacked rows); size: bytes there; text: the sum.
     """
 
     address: int
@@ -160,17 +161,17 @@ def address_of_element(tensor: ggml_tensor, *indices: int) -> ElementAddress:
     blck_size = ggml_blck_size(tensor.type)
     within_block = None
     terms = [f"{tensor.data:#x}"]
-    address = tensor.data
-    for k in (3, 2, 1):
-        if tensor.ne[k] > 1:
-            address += i[k] * tensor.nb[k]
-            terms.append(f"{i[k]}*{tensor.nb[k]:,}")
+    step = tensor.nb[0]
+    if in_group(tensor, i[1]):
+        terms.append(f"({i[1]}//{GROUP_ROWS})*{group_size(tensor):,}")
+        step *= GROUP_ROWS
+    else:
+        terms += [f"{i[k]}*{tensor.nb[k]:,}" for k in (3, 2, 1) if tensor.ne[k] > 1]
     if blck_size == 1:
-        address += i[0] * tensor.nb[0]
-        terms.append(f"{i[0]}*{tensor.nb[0]}")
+        terms.append(f"{i[0]}*{step}")
     else:
         within_block = i[0] % blck_size
-        address += i[0] // blck_size * tensor.nb[0]
-        terms.append(f"({i[0]}//{blck_size})*{tensor.nb[0]}")
+        terms.append(f"({i[0]}//{blck_size})*{step}")
+    address, size = block_span(tensor, tuple(i))
     text = " + ".join(terms) + f" = {address:#x}"
-    return ElementAddress(address, ggml_type_size(tensor.type), within_block, text)
+    return ElementAddress(address, size, within_block, text)

@@ -43,6 +43,7 @@ from ..ggml import (
 from ..ggml.ops import op_records
 from .errors import DebuggerError
 from .lanes import Lane
+from .repacked import PlainCopies
 
 PLAN_DONE = 0
 MAX_THREADS = 512
@@ -117,9 +118,14 @@ class ReferenceMethod(Method):
 
     def __init__(self) -> None:
         self.work = Scratch()
+        self.plain = PlainCopies()
 
     def compute(self, lane: Lane, i: int) -> None:
         node = lane.node(i)
+        for src in node.src:
+            if src is not None:
+                # the struct is the lane's own
+                self.plain.place(src)
         self.work.need(work_size(node, 1))
         params = ggml_compute_params(ith=0, nth=1, wsize=self.work.size, wdata=self.work.address)
         with np.errstate(all="ignore"):
@@ -171,6 +177,7 @@ class DeviceMethod(Method):
         self.name = ggml_backend_name(backend)
         self.buft = ggml_backend_get_default_buffer_type(backend)
         self.reference = ReferenceMethod()
+        self.plain = PlainCopies()
         self._weights: dict[int, ggml_backend_buffer] = {}
 
     def compute(self, lane: Lane, i: int) -> None:
@@ -200,6 +207,8 @@ class DeviceMethod(Method):
         for n in range(len(copy.src)):
             copy.src[n] = None
         copy._view_src, copy.view_offs = 0, 0
+        self.plain.place(tensor)
+        copy.extra = 0
         is_weight = not lane.is_private(tensor)
         buffer = self._weights.get(tensor.data) if is_weight else None
         is_new = buffer is None

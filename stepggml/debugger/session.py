@@ -418,6 +418,10 @@ class Session:
         """Which pool or buffer an address lies in, and what is there."""
         return self._looking().region_of(address) if self.engine and not self.engine.ended else None
 
+    def owner_of(self, address: int) -> ggml_tensor | None:
+        """The tensor whose bytes lie at an address now."""
+        return self._looking().owner(address) if self.engine and not self.engine.ended else None
+
     def write(self, address: int, data: bytes, what: str = "patch") -> None:
         """Change bytes of a buffer: from here on nodes see them; going back before this moment undoes it.
 

@@ -71,7 +71,7 @@ class NodeInfo:
     buffer.
 
     index: place in the graph, None for a tensor that is in none yet. address: of the struct, data: of the elements (0:
-    none yet).
+    none yet). repacked: the kind of memory in which its rows lie sixteen side by side; empty: they do not.
     """
 
     index: int | None
@@ -95,6 +95,7 @@ class NodeInfo:
     flags: int = 0
     is_noop: bool = False
     contiguous: bool = True
+    repacked: str = ""
     inplace_of: str = ""
     il: int | None = None
     variable: str | None = None

@@ -29,6 +29,7 @@ _FORMATS = {
     "view_offs": "u8",
     "data": "u8",
     "_name": "S64",
+    "extra": "u8",
 }
 
 TENSOR_DTYPE = np.dtype(

@@ -19,6 +19,7 @@ from ..ggml import GGML_TYPE_BF16, ggml_tensor
 from . import html
 from .errors import DebuggerError
 from .memory import ElementAddress, address_of_element
+from .repacked import is_repacked, text_of
 from .stops import Badge, NodeInfo, Value
 from .tensor_view import TensorView
 from .values import raw_array
@@ -164,7 +165,8 @@ class Tensor:
         type; quantized types as raw blocks, uint8 of shape (ne3, ne2, ne1, blocks, bytes of a block).
 
         The program does not go on while this array, or one cut from it, exists: resuming raises DebuggerError.
-        Raises DebuggerError when the bytes are not this tensor's now, and for BF16, which numpy does not have.
+        Raises DebuggerError when the bytes are not this tensor's now, for BF16, which numpy does not have, and for
+        repacked weights, whose rows are nowhere in one piece.
         """
         tensor = self.tensor
         badge = self.badge
@@ -173,6 +175,8 @@ class Tensor:
             raise DebuggerError(f"{name} is not in memory as it should be: {badge.text}; numpy() may know its values")
         if tensor.type == GGML_TYPE_BF16:
             raise DebuggerError(f"{name} is bf16, a type that numpy lacks: numpy() converts it")
+        if is_repacked(tensor):
+            raise DebuggerError(f"the rows of {name} lie side by side in {text_of(tensor)}: numpy() puts them in order")
         start, end = self.session.engine.world.span(tensor)
         return raw_array(tensor, self.session.loans.lend(start, max(end - start, 1), name))
 

@@ -30,8 +30,8 @@ MAGIC_SIZE = 4
 class RunOptions:
     """What a user can ask of a run, whatever the format.
 
-    n_ctx 0: as many tokens as the model knows positions; n_threads 0: the default. repack: a run that nobody looks at
-    (see Program.start, `quick`) may keep its weights in the order in which they multiply fastest.
+    n_ctx 0: as many tokens as the model knows positions; n_threads 0: the default. repack: put quantized weights where
+    they multiply fastest, in another order than the file's.
     """
 
     model: str = BUILT_IN_MODEL
@@ -48,7 +48,7 @@ class RunOptions:
     top_p: float = 0.9
     greedy: bool = False
     ignore_eos: bool = False
-    repack: bool = True
+    repack: bool = False
 
 
 @dataclass

@@ -118,6 +118,7 @@ class Gpt2Program:
         params.n_ctx = options.n_ctx or self.n_positions()
         params.n_threads = options.n_threads or params.n_threads
         params.tokens = options.tokens
+        params.use_extra_bufts = options.repack
         if options.prompt is not None:
             params.prompt = options.prompt
         elif self.path == BUILT_IN_MODEL and options.tokens is None:
@@ -134,9 +135,7 @@ class Gpt2Program:
 
     def start(self, options: RunOptions, quick: bool = False) -> Gpt2Evaluator:
         """The example's main() up to its loop."""
-        params = self.params(options)
-        params.use_extra_bufts = quick and options.repack
-        return Gpt2Evaluator(params, quick)
+        return Gpt2Evaluator(self.params(options), quick)
 
 
 class Gpt2Evaluator:

@@ -101,6 +101,7 @@ class LlamaProgram:
         params.model = self.path
         params.n_threads = options.n_threads or params.n_threads
         params.tokens = options.tokens
+        params.use_extra_bufts = options.repack
         if options.prompt is not None:
             params.prompt = options.prompt
         names = ("n_predict", "n_ctx", "n_batch", "backend", "seed", "temp", "top_k", "top_p", "greedy", "ignore_eos")
@@ -116,9 +117,7 @@ class LlamaProgram:
 
     def start(self, options: RunOptions, quick: bool = False) -> LlamaEvaluator:
         """The program's main() up to its loop."""
-        params = self.params(options)
-        params.use_extra_bufts = quick and options.repack
-        return LlamaEvaluator(params, quick)
+        return LlamaEvaluator(self.params(options), quick)
 
 
 class LlamaEvaluator:

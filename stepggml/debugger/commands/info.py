@@ -31,6 +31,7 @@ from ..session import Session
 from ..snapshot import PoolInfo
 from ..stops import NodeInfo
 from ..style import Line, rule, table
+from .memory import repacked_lines
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -149,6 +150,8 @@ def info_node(console: Console, tensor: Tensor | None = None) -> list[Line]:
     else:
         info = session.info(tensor)
     lines = card_lines(console, info, is_stop=True)
+    if info.repacked:
+        lines += repacked_lines(console, session.tensor(info.address))
     snapshot = session.snapshot() if session.graph is not None else None
     if snapshot is not None:
         readers = [node for node in snapshot.nodes if info.address in node.src_addresses]

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...ggml import ggml_blck_size, ggml_is_quantized, ggml_n_dims, ggml_type_name, ggml_type_size
+from ...ggml import ggml_blck_size, ggml_is_quantized, ggml_n_dims, ggml_type_name
 from ..arguments import Expression, Fmt, FormatSpec
 from ..command import command
 from ..errors import DebuggerError
-from ..memory import read_bytes
+from ..memory import address_of_element, read_bytes
 from ..panels import quant_blocks
 from ..panels import values as values_panel
 from ..panels.node import badge_part, label, variable_text
 from ..panels.scalars import format_scalar, shown_object
+from ..repacked import read_block
 from ..stops import NodeInfo
 from ..style import Line
 from ..tensor_view import TensorView, raw_bits
@@ -151,8 +152,8 @@ def quant_lines(console: Console, text: str) -> list[Line]:
         raise DebuggerError(f"{text} has no data yet: it is UNALLOCATED")
     n_per_block = ggml_blck_size(tensor.type)
     number = index[0] // n_per_block
-    address = tensor.data + number * tensor.nb[0] + sum(index[axis] * tensor.nb[axis] for axis in (1, 2, 3))
-    data = read_bytes(address, ggml_type_size(tensor.type))
+    address = address_of_element(tensor, *index).address
+    data = read_block(tensor, index, read_bytes)
     row = index[1 : max(2, ggml_n_dims(tensor))]
     name = tensor.name or f"{ctypes.addressof(tensor):#x}"
     block = quant_blocks.Block(name, type_name, data, address, row, number, index[0], n_per_block)

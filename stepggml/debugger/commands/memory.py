@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
-from ...ggml import ggml_blck_size, ggml_n_dims, ggml_nbytes, ggml_nelements, ggml_type_size
+from ...ggml import ggml_blck_size, ggml_n_dims, ggml_nbytes, ggml_nelements, ggml_tensor, ggml_type_size
 from ..arguments import Address, AddressArg, Count, Element, Fmt, Tensor, Word
 from ..command import command
 from ..errors import DebuggerError
@@ -14,6 +15,7 @@ from ..panels import hexdump as hexdump_panel
 from ..panels import memory_map
 from ..panels.node import badge_part, label, place_text
 from ..panels.scalars import float_bits
+from ..repacked import GROUP_ROWS, group_text, in_group, is_repacked, read_block, text_of
 from ..stops import NodeInfo
 from ..style import Line, rule, table
 from ..tensor_view import TensorView
@@ -45,14 +47,24 @@ def examine(console: Console, fmt: Fmt, address: Address | None = None) -> list[
 
 
 def whose_bytes(console: Console, address: int) -> list[Line]:
-    """A warning when the tensor that named an address does not own the bytes there (yet, or any longer)."""
+    """A warning when the tensor that named an address does not own the bytes there (yet, or any longer), or when
+    somebody's rows lie side by side there.
+    """
     tensor = getattr(address, "tensor", None)
-    if tensor is None:
+    badge = console.session.badge(tensor) if tensor is not None else None
+    if badge is not None and badge.kind not in ("LIVE", "VIEW-OF"):
+        return [Line(("warn", f"these are not its values: {badge.text}"))]
+    return repacked_lines(console, tensor or console.session.owner_of(address), indent="", style="warn")
+
+
+def repacked_lines(console: Console, tensor: ggml_tensor | None, i1: int = 0, indent: str = "  ", style: str = "dim"):  # noqa: ANN201
+    """How the rows of a repacked tensor lie; nothing for any other."""
+    if tensor is None or not is_repacked(tensor):
         return []
-    badge = console.session.badge(tensor)
-    if badge.kind in ("LIVE", "VIEW-OF"):
-        return []
-    return [Line(("warn", f"these are not its values: {badge.text}"))]
+    name = tensor.name or "the tensor"
+    text = f"{name} is repacked, sixteen rows side by side in {text_of(tensor)}: {group_text(tensor, i1)}"
+    rows = textwrap.wrap(text, console.width - len(indent), subsequent_indent="  ")
+    return [Line(indent, (style, row)) for row in rows]
 
 
 @command("hexdump", aliases=("hd",), group="memory")
@@ -95,11 +107,14 @@ def addr(console: Console, element: Element) -> list[Line]:
             f"nb {list(info.nb)}",
         )
     ]
-    terms = " + ".join(["data", *(f"i{k}*nb{k}" for k in range(n_dims - 1, -1, -1))])
-    lines.append(Line("  ", ("dim", terms)))
+    terms = ["data", *(f"i{k}*nb{k}" for k in range(n_dims - 1, -1, -1))]
+    if in_group(tensor, index[1]):
+        terms = ["data", f"i1//{GROUP_ROWS}*({GROUP_ROWS}*nb1)", f"block*({GROUP_ROWS}*nb0)"]
+    lines.append(Line("  ", ("dim", " + ".join(terms))))
     lines.append(Line("  ", ("address", place.text)))
     lines.append(Line("  ", ("dim", "that is "), place_text(info), f" +{place.address - tensor.data:,} B"))
-    data = read_bytes(place.address, place.size)
+    lines += repacked_lines(console, tensor, index[1])
+    data = read_block(tensor, index, read_bytes)
     lines.append(Line("  ", ("dim", "bytes "), data[:40].hex(" ") + (" …" if len(data) > 40 else "")))
     lines.append(value_line(console, tensor, index, place.within_block))
     lines += alias_lines(console, place.address, place.size, info.address)
@@ -177,6 +192,9 @@ def xinfo(console: Console, address: Address) -> list[Line]:
         )
     elif region.kind == "buffer":
         lines.append(Line("  ", ("dim", "no node of this evaluation has written here yet")))
+    owner = console.session.owner_of(address)
+    if owner is not None and is_repacked(owner):
+        lines += repacked_lines(console, owner, (address - owner.data) // owner.nb[1])
     lines += alias_lines(console, address, 1, 0)
     return lines
 
@@ -254,6 +272,7 @@ def telescope_lines(console: Console, tensor, label: str, depth: int) -> list[Li
     if depth == 0:
         lines.append(Line(margin, "    ", ("dim", "data → "), ("address", f"{info.data:#x}"), f"  {place_text(info)}"))
         lines.append(Line(margin, "    ", ("dim", "buffer → "), info.buffer or "none"))
+        lines += repacked_lines(console, tensor, indent=margin + "    ")
     return lines
 
 
@@ -273,6 +292,9 @@ def walk(console: Console, tensor: Tensor) -> list[Line]:
     ]
     if ggml_nelements(tensor) == 0:
         return [*lines, Line("  no elements")]
+    if info.repacked:
+        # nb says how rows lie elsewhere; here a block of each comes before the next block of the first
+        return [*lines, *repacked_lines(console, tensor)]
     axes = sorted((k for k in range(4) if info.ne[k] > 1), key=lambda k: (info.nb[k], k))
     if not axes:
         return [*lines, Line("  one element only")]

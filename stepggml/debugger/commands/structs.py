@@ -20,6 +20,7 @@ from ..command import command
 from ..errors import DebuggerError
 from ..hints import did_you_mean
 from ..style import Line, rule, table
+from .memory import repacked_lines
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -68,7 +69,8 @@ def ptype(console: Console, struct: Word, tensor: Tensor | None = None) -> list[
         rows.append(row)
     headers = ["offset", "bytes", "type", "field"] + (["value"] if tensor is not None else [])
     title = rule(f"struct {struct}", console.width, f"{ctypes.sizeof(cls)} B")
-    return [title, *table(headers, rows, console.width, align="rrlll", flex=len(headers) - 1)]
+    lines = [title, *table(headers, rows, console.width, align="rrlll", flex=len(headers) - 1)]
+    return [*lines, *repacked_lines(console, tensor)]
 
 
 def c_type(field_type: Any, name: str) -> str:

@@ -94,13 +94,20 @@ def title_line(info: NodeInfo, n_nodes: int, width: int) -> Line:
     return title.add(("rule", "─" * (width - len(title))))
 
 
+def layout_text(info: NodeInfo) -> str:
+    """How the elements lie."""
+    if info.repacked:
+        return f"repacked: sixteen rows side by side in {info.repacked}"
+    return "contiguous" if info.contiguous else "strided"
+
+
 def shape_lines(info: NodeInfo, width: int) -> list[Line]:
     """ne, nb, type, bytes, layout, place."""
     line = Line(
         "  ", ("dim", "ne "), str(list(info.ne)), ("dim", "  nb "), str(list(info.nb)), "  ", ("type", info.type)
     )
     line.add(f"  {info.nbytes:,} B")
-    layout = "contiguous" if info.contiguous else "strided"
+    layout = layout_text(info)
     second = Line(layout, "  ", ("address", place_text(info)))
     if info.view_src:
         second.add(("dim", "  view of ")).add(("name", info.view_src))

@@ -58,4 +58,18 @@ def kernel_text(reason: BackendReason) -> str:
     if not reason.kernel:
         return f"no compiled kernel: the readable reference runs; {threads}"
     order = f"; sums in the order of {reason.sum_order}" if reason.sum_order not in ("", "fast") else ""
+    order = repacked_text(reason) or order
     return f"compiled kernels {reason.variant}, the best of {reason.variant_text}; {threads}{order}"
+
+
+def repacked_text(reason: BackendReason) -> str:
+    """What follows from an operand whose rows lie side by side; empty when there is none."""
+    if reason.repacked is None:
+        return ""
+    name, buffer = reason.repacked
+    if reason.info.op != "MUL_MAT":
+        return f"; {name} lies in {buffer}: each row is taken out of its group of sixteen"
+    text = f"; {name} lies in {buffer}: the kernel for sixteen rows at a time is the only one that reads it"
+    if reason.sum_order not in ("", "fast"):
+        text += f", so the order of {reason.sum_order} cannot be kept, and the last digits may differ"
+    return text

@@ -30,6 +30,7 @@ from ...ggml.ops import op_records
 from ..engine import Engine
 from ..errors import DebuggerError
 from ..look import Looker
+from ..repacked import is_repacked, text_of
 from ..stops import NodeInfo
 from .case import tensor_name
 
@@ -74,7 +75,8 @@ class BackendReason:
 
     backend: its name; n_backends: how many the run has. cause, cause_text: the scheduler's code and what it says, empty
     without a scheduler; split: number of the split. operands: (name, buffer). kernel: of the compiled variant, or the
-    reference; variant and its score. n_tasks: threads of n_threads. sum_order: whose order of additions it keeps.
+    reference; variant and its score. n_tasks: threads of n_threads. sum_order: whose order of additions it keeps, or
+    would. repacked: (name, buffer) of an operand whose rows lie sixteen side by side.
     """
 
     info: NodeInfo
@@ -96,6 +98,7 @@ class BackendReason:
     n_threads: int = 1
     is_noop: bool = False
     sum_order: str = ""
+    repacked: tuple[str, str] | None = None
 
 
 def why_backend(session: Session, what: Any) -> BackendReason:
@@ -137,6 +140,7 @@ def why_backend(session: Session, what: Any) -> BackendReason:
         n_threads=n_threads,
         is_noop=op_records[tensor.op].is_noop,
         sum_order=getattr(backend.context, "sum_order", ""),
+        repacked=next(((tensor_name(look.info(src)), text_of(src)) for src in sources if is_repacked(src)), None),
     )
 
 

@@ -13,6 +13,7 @@ from ..errors import DebuggerError
 from ..history import Eval
 from ..look import Looker
 from ..panels.node import short_buffer
+from ..repacked import GROUP_ROWS, block_span, group_size, in_group, read_block, read_row
 from ..stops import NodeInfo
 from ..values import convert, raw_array
 from .past import Past, overlaps, write_text
@@ -37,9 +38,8 @@ def element_text(name: str, index: Index, n_dims: int) -> str:
 
 
 def element_address(tensor: ggml_tensor, index: Element) -> int:
-    """Address of an element's first byte, or of its block's for a quantized type."""
-    blocks = index[0] // ggml_blck_size(tensor.type)
-    return tensor.data + blocks * tensor.nb[0] + sum(index[axis] * tensor.nb[axis] for axis in (1, 2, 3))
+    """Address of an element's first byte, or of its block's for a quantized type; see block_span."""
+    return block_span(tensor, index)[0]
 
 
 def index_at(tensor: ggml_tensor, address: int) -> Element | None:
@@ -77,11 +77,16 @@ def region_text(look: Looker, address: int) -> str:
 def arithmetic(look: Looker, tensor: ggml_tensor, index: Index) -> str:
     """From the start of the tensor's data to an element: buffer_kv +0 + 0*256 + 1*1,024 + k*4."""
     terms = [region_text(look, tensor.data)]
+    blck_size = ggml_blck_size(tensor.type)
+    first = f"({index[0]}//{blck_size})" if blck_size > 1 else str(index[0])
+    if not isinstance(index[1], str) and in_group(tensor, index[1]):
+        # a group of rows, and in it the blocks of all of them
+        terms.append(f"({index[1]}//{GROUP_ROWS})*{group_size(tensor):,}")
+        terms.append(f"{first}*{GROUP_ROWS * tensor.nb[0]:,}")
+        return " + ".join(terms) + f", place {index[1] % GROUP_ROWS} of {GROUP_ROWS}"
     for axis in (3, 2, 1):
         if tensor.ne[axis] > 1 or index[axis] != 0:
             terms.append(f"{index[axis]}*{tensor.nb[axis]:,}")
-    blck_size = ggml_blck_size(tensor.type)
-    first = f"({index[0]}//{blck_size})" if blck_size > 1 else str(index[0])
     terms.append(f"{first}*{tensor.nb[0]:,}")
     return " + ".join(terms)
 
@@ -108,7 +113,7 @@ class Source:
 
     def element_bytes(self, index: Element) -> bytes:
         """The bytes of an element, or of its block."""
-        return self.read(element_address(self.tensor, index), ggml_type_size(self.tensor.type))
+        return read_block(self.tensor, index, self.read)
 
     def element(self, index: Element) -> Any:
         """One element: float32, or an integer."""
@@ -116,9 +121,7 @@ class Source:
 
     def row_bytes(self, i1: int, i2: int, i3: int) -> bytes:
         """The bytes of a row from its first element to its last, gaps included."""
-        n_blocks = self.ne[0] // ggml_blck_size(self.tensor.type)
-        size = (n_blocks - 1) * self.nb[0] + ggml_type_size(self.tensor.type)
-        return self.read(element_address(self.tensor, (0, i1, i2, i3)), size)
+        return read_row(self.tensor, i1, i2, i3, self.read)
 
     def row(self, i1: int, i2: int, i3: int) -> np.ndarray:
         """The elements of a row: float32, or integers."""

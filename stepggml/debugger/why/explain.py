@@ -18,6 +18,8 @@ from ...ggml import GGML_OP_NONE, ggml_n_dims, ggml_op_name, ggml_tensor, ggml_t
 from ..errors import DebuggerError
 from ..history import Place
 from ..look import Looker
+from ..memory import read_bytes
+from ..repacked import read_block
 from .case import Case, arithmetic, element_address, element_of, element_text, tensor_name
 from .past import Past
 from .record import Element, Explanation
@@ -91,7 +93,7 @@ def explain_leaf(session: Session, tensor: ggml_tensor, index: Element) -> Expla
         raise DebuggerError(f"{label(look, tensor)} is in no graph that is computed now")
     address = element_address(tensor, index)
     type_name = ggml_type_name(tensor.type)
-    data, note = leaf_bytes(look, tensor, address)
+    data, note = leaf_bytes(look, tensor, index)
     value = element_of(tensor, data, index[0])
     steps = block_steps(tensor.type, data, index[0])
     name = element_text(tensor_name(info), index, ggml_n_dims(tensor))
@@ -116,16 +118,19 @@ def leaf_reason(look: Looker, tensor: ggml_tensor, buffer_name: str) -> str:
     return f"what the program wrote into {buffer_name or 'its pool'}"
 
 
-def leaf_bytes(look: Looker, tensor: ggml_tensor, address: int) -> tuple[bytes, str]:
+def leaf_bytes(look: Looker, tensor: ggml_tensor, index: Element) -> tuple[bytes, str]:
     """The bytes of a leaf's element as of its own time: those of an input that was overwritten come from history."""
-    from ...ggml import ggml_type_size
-
-    size = ggml_type_size(tensor.type)
     place: Place = look.cursor.place
     if look.shown is not None and look.badge(tensor).kind == "OVERWRITTEN-BY":
         place = (look.shown.index, -1)
     if not look.cursor.evals:
-        from ..memory import read_bytes
+        return read_block(tensor, index, read_bytes), ""
+    past = Past(look.engine, place)
+    notes: list[str] = []
 
-        return read_bytes(address, size), ""
-    return Past(look.engine, place).read(address, size)
+    def read(address: int, size: int) -> bytes:
+        data, note = past.read(address, size)
+        notes.append(note)
+        return data
+
+    return read_block(tensor, index, read), notes[0]

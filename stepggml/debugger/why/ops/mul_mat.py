@@ -12,6 +12,7 @@ import numpy as np
 from ....ggml import GGML_TYPE_F32, ggml_get_type_traits, ggml_is_quantized, ggml_row_size, ggml_type_name
 from ....ggml.quants import row_functions_of
 from ...errors import DebuggerError
+from ...repacked import is_repacked, text_of
 from ..blocks import read_blocks
 from ..case import Case, Source, raw_row_of, row_of
 from ..dots import block_fields, block_table, code_table, dot_of, sub_block_table
@@ -37,7 +38,7 @@ def explain_mul_mat(case: Case) -> Explanation:
     converted = b_bytes if b.tensor.type == partner else convert_row(partner, x)
     fields = dict(
         operands=(a.operand(*a_index), b.operand(*b_index)),
-        notes=conversion_notes(a, b, partner) + broadcast_notes(a, b),
+        notes=conversion_notes(a, b, partner) + broadcast_notes(a, b) + repacked_notes(a),
     )
     if ggml_is_quantized(a.tensor.type):
         fields.update(quantized(case, a, partner, a_bytes, converted, x))
@@ -71,6 +72,13 @@ def broadcast_notes(a: Source, b: Source) -> tuple[str, ...]:
     if r2 * r3 == 1:
         return ()
     return (f"{a.name} has {a.ne[2] * a.ne[3]} matrices for {b.ne[2] * b.ne[3]} of {b.name}: each serves {r2 * r3}",)
+
+
+def repacked_notes(a: Source) -> tuple[str, ...]:
+    """That the rows of src0 were not read one by one."""
+    if not is_repacked(a.tensor):
+        return ()
+    return (f"{a.name} is repacked in {text_of(a.tensor)}: sixteen rows are multiplied at once, each as is shown here",)
 
 
 def sum_bound(n: int, magnitude: float) -> Bound:
