@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 
 import numpy as np
 import pytest
 
 from stepggml import _kernels
 from stepggml import ggml as g
+from stepggml.backends import _cpu_buffer, _cpu_repack
 from stepggml.ggml.quants import row_functions, row_functions_of
 
 TYPES = [t for t, f in row_functions.items() if f.vec_dot is not None and g.ggml_is_quantized(t)]
@@ -120,6 +122,28 @@ def test_where_things_lie_in_a_group():
 def test_errors():
     with pytest.raises(ValueError, match="whole number of blocks"):
         _kernels.pack_groups(g.GGML_TYPE_Q4_K, 0, 0, 0, 128)
+
+
+@pytest.mark.parametrize("n_rows", [16, 47, 48, 1024])
+def test_a_large_matrix_is_rearranged_in_parts(matrix, monkeypatch, n_rows):
+    rows = packed_rows(g.GGML_TYPE_Q4_0, n_rows, 64)
+    whole = matrix(g.GGML_TYPE_Q4_0, 64, n_rows, rows)
+    monkeypatch.setattr(_cpu_repack, "PART_SIZE", 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    parts = matrix(g.GGML_TYPE_Q4_0, 64, n_rows, rows)
+    assert ctypes.string_at(parts.data, rows.size) == ctypes.string_at(whole.data, rows.size)
+    assert (read(parts) == rows).all()
+
+
+@pytest.mark.parametrize("size", [1, _cpu_buffer.LARGE_PAGE * _cpu_buffer.MIN_LARGE_PAGES + 1])
+def test_memory_that_will_be_filled_is_zeroed_and_all_there(device, size):
+    buffer = g.ggml_backend_buft_alloc_buffer(repack_type(device), size)
+    base = g.ggml_backend_buffer_get_base(buffer)
+    if size > _cpu_buffer.LARGE_PAGE:
+        assert base % _cpu_buffer.LARGE_PAGE == 0
+    assert ctypes.string_at(base, size).count(0) == size
+    ctypes.memset(base, 1, size)
+    g.ggml_backend_buffer_free(buffer)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

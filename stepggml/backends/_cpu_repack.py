@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from functools import cache
 
 import numpy as np
@@ -44,6 +45,10 @@ ENVIRONMENT = "STEPGGML_REPACK"
 
 # A cache line: vectors of sixteen rows are not to be cut in two.
 TENSOR_ALIGNMENT = 64
+
+# A large tensor is rearranged in parts, of so many bytes at least, by so many threads at most.
+PART_SIZE = 1 << 20
+MAX_PARTS = 4
 
 # `extra` of a repacked tensor, by which the kernels know it: text where C has the address of a table of functions.
 REPACKED = int.from_bytes(b"16 rows\0", "little")
@@ -100,8 +105,7 @@ def ggml_backend_cpu_repack_buffer_set_tensor(
     first = -(-offset // step)
     n_groups = min(end, end_of_groups) // step - first
     if n_groups > 0:
-        source = data + first * step - offset
-        _kernels.pack_groups(tensor.type, source, tensor.data + first * step, n_groups, tensor.ne[0])
+        pack(tensor, data + first * step - offset, first, n_groups)
 
     # a group at either end of which only a part is set
     for group in {offset // step, end // step}:
@@ -110,12 +114,34 @@ def ggml_backend_cpu_repack_buffer_set_tensor(
         if 0 < part < step:
             plain = plain_groups(tensor, group, 1)
             ctypes.memmove(plain.ctypes.data + start - group * step, data + start - offset, part)
-            _kernels.pack_groups(tensor.type, plain.ctypes.data, tensor.data + group * step, 1, tensor.ne[0])
+            pack(tensor, plain.ctypes.data, group, 1)
 
     # the last few rows are no group
     start = max(offset, end_of_groups)
     if start < end:
         ctypes.memmove(tensor.data + start, data + start - offset, end - start)
+
+
+def pack(tensor: ggml_tensor, data: int, first: int, n_groups: int) -> None:
+    """Rearrange rows at `data` into groups of a tensor: many of them on several threads."""
+    step = group_size(tensor)
+    n_parts = min(n_groups * step // PART_SIZE, MAX_PARTS, os.cpu_count() or 1)
+    n_parts = max(n_parts, 1)
+    bounds = [n_groups * i // n_parts for i in range(n_parts + 1)]
+
+    def pack_part(i: int) -> None:
+        start, end = bounds[i], bounds[i + 1]
+        place = tensor.data + (first + start) * step
+        _kernels.pack_groups(tensor.type, data + start * step, place, end - start, tensor.ne[0])
+
+    helpers = [threading.Thread(target=pack_part, args=(i,)) for i in range(1, n_parts)]
+    for helper in helpers:
+        helper.start()
+    try:
+        pack_part(0)
+    finally:
+        for helper in helpers:
+            helper.join()
 
 
 def ggml_backend_cpu_repack_buffer_get_tensor(
