@@ -23,10 +23,12 @@ from .ggml cimport (
 from .codes cimport WORD_VECTORS
 from .groups cimport GROUP_ROWS, is_repacked, place_rows, placed_t
 from .int_tile cimport INT_WIDTH, add_block, any_int_tile, int_panel_bytes, int_panel_width, store_sums
-from .simd cimport V_LANES, prefetch, v_set1, vfloat
+from .simd cimport V_LANES, prefetch, prefetch_near, v_set1, vfloat
 from .strips cimport is_float_type
 from .team cimport ggml_barrier, share, team_scratch
-from .tile cimport DEPTH, PANEL_VECTORS, STRIP_ROWS, STRIP_STEP, any_tile, fill_strip, store_tile
+from .tile cimport (
+    DEPTH, MOST_ROWS, PANEL_VECTORS, SHALLOW, STRIP_ROWS, STRIP_STEP, any_tile, fill_strip, store_tile,
+)
 from .units cimport STRETCH, stretch_t, unit_size, write_block
 
 cdef enum:
@@ -35,7 +37,8 @@ cdef enum:
     MAX_CODE_COLUMNS = 252
     AHEAD = 4096           # bytes that the memory needs to keep up with one core
     ROWS_AHEAD = 8         # the same in short rows that lie apart
-    MAX_SCRATCH = 1 << 24  # bytes of panels packed at a time, unless one matrix alone needs more
+    MAX_SCRATCH = 1 << 24  # bytes of panels of codes packed at a time, unless one matrix alone needs more
+    FLOATS_SCRATCH = 1 << 20  # the same of floats, per thread: what is packed is soon read, in the second cache
 
 
 cdef inline char *matrix_of(const ggml_tensor *a, const ggml_tensor *b, int64_t matrix) noexcept nogil:
@@ -184,43 +187,49 @@ cdef void pack(const ggml_compute_params *params, const batch_t *batch, const gg
                    batch.panels + (matrix * batch.padded + column) * b.ne[0])
 
 
-cdef void strip_times_panels(const batch_t *batch, const ggml_tensor *a, const char *rows, int64_t n_rows, int64_t k,
-                             int64_t depth, const float *panels, char *out, int64_t nb1) noexcept nogil:
-    """STRIP_ROWS rows (or the last few), elements k .. k + depth, times all columns of the batch."""
-    cdef float strip[STRIP_ROWS * STRIP_STEP]
-    cdef float tile[STRIP_ROWS * PANEL_VECTORS * V_LANES]
+cdef void rows_times_panels(const batch_t *batch, const ggml_tensor *a, const char *rows, int64_t n_rows, int64_t k,
+                            int64_t depth, const float *panels, char *out, int64_t nb1) noexcept nogil:
+    """A strip of rows or several, elements k .. k + depth, times all columns of the batch."""
+    cdef float strip[MOST_ROWS * STRIP_STEP]
+    cdef float tile[MOST_ROWS * PANEL_VECTORS * V_LANES]
     cdef const float *w = strip
-    cdef const char *ahead = rows + STRIP_ROWS * <int64_t>a.nb[1] + k * <int64_t>a.nb[0]
-    cdef int64_t w_step = STRIP_STEP, column = 0, width
-    if a.type == GGML_TYPE_F32 and n_rows == STRIP_ROWS and a.nb[1] % 4 == 0:
+    cdef const char *ahead = rows + n_rows * <int64_t>a.nb[1] + k * <int64_t>a.nb[0]
+    cdef const char *next_strip
+    cdef int64_t w_step = STRIP_STEP, column = 0, width, row, j
+    if a.type == GGML_TYPE_F32 and n_rows % STRIP_ROWS == 0 and a.nb[1] % 4 == 0:
         w = <const float *>rows + k
         w_step = a.nb[1] // 4
     else:
         fill_strip(a, rows, n_rows, k, depth, strip)
     while column < batch.n_columns:
         width = panel_width(batch, column)
-        any_tile(w, w_step, panels + column * a.ne[0] + k * width, width // V_LANES, depth, ahead, a.nb[1], a.nb[0],
-                 tile)
+        for j in range(min(width, batch.n_columns - column)):
+            prefetch_near(out + (column + j) * nb1)  # or the results wait for the lines that they are written to
+        row = 0
+        while row < n_rows:
+            next_strip = ahead + row * <int64_t>a.nb[1] if column == 0 else NULL
+            any_tile(w + row * w_step, w_step, panels + column * a.ne[0] + k * width, width // V_LANES, depth,
+                     next_strip, a.nb[1], a.nb[0], tile + row * width)
+            row += STRIP_ROWS
         store_tile(tile, width, out + column * nb1, nb1, n_rows, min(width, batch.n_columns - column), k > 0)
         column += width
-        ahead = NULL
 
 
 cdef void multiply(const ggml_compute_params *params, const batch_t *batch, ggml_tensor *dst) noexcept nogil:
     """This thread's strips of weight rows times the packed columns, DEPTH elements of k at a time."""
     cdef const ggml_tensor *a = dst.src[0]
     cdef const ggml_tensor *b = dst.src[1]
-    cdef int64_t strips = (a.ne[1] + STRIP_ROWS - 1) // STRIP_ROWS
+    cdef int64_t at_once = MOST_ROWS if b.ne[0] <= SHALLOW else STRIP_ROWS, strips = (a.ne[1] + at_once - 1) // at_once
     cdef int64_t first, end, unit, matrix, row, k = 0, depth
     share(params, batch.n_matrices * strips, &first, &end)
     while k < b.ne[0]:
         depth = min(<int64_t>DEPTH, b.ne[0] - k)
         for unit in range(first, end):
             matrix = unit // strips
-            row = unit % strips * STRIP_ROWS
-            strip_times_panels(
+            row = unit % strips * at_once
+            rows_times_panels(
                 batch, a, matrix_of(a, b, batch.first_matrix + matrix) + row * <int64_t>a.nb[1],
-                min(<int64_t>STRIP_ROWS, a.ne[1] - row), k, depth, batch.panels + matrix * batch.padded * b.ne[0],
+                min(at_once, a.ne[1] - row), k, depth, batch.panels + matrix * batch.padded * b.ne[0],
                 result_of(dst, batch.first_matrix + matrix) + row * 4 + batch.first_column * <int64_t>dst.nb[1],
                 dst.nb[1])
         k += depth
@@ -237,7 +246,7 @@ cdef int many_columns(const ggml_compute_params *params, ggml_tensor *dst) noexc
         batch.n_columns = min(<int64_t>MAX_COLUMNS, b.ne[1] - batch.first_column)
         batch.padded = (batch.n_columns + V_LANES - 1) // V_LANES * V_LANES
         matrix_bytes = batch.padded * b.ne[0] * 4
-        at_once = max(<int64_t>1, min(n_matrices, MAX_SCRATCH // matrix_bytes))
+        at_once = max(<int64_t>1, min(n_matrices, params.nth * <int64_t>FLOATS_SCRATCH // matrix_bytes))
         batch.panels = <float *>team_scratch(params, at_once * matrix_bytes)
         if batch.panels == NULL:
             return ASSERTION

@@ -84,7 +84,13 @@ cdef extern from * nogil:
     V_INLINE vfloat v_load(const float *p) { vfloat v; memcpy(&v, p, V_BYTES); return v; }
     V_INLINE void v_store(float *p, vfloat v) { memcpy(p, &v, V_BYTES); }
     V_INLINE vfloat v_set1(float f) { return (vfloat){0} + f; }
+    /* a > b ? a : b, also for NaN */
     V_INLINE vfloat v_max(vfloat a, vfloat b) {
+    #if defined(__AVX512F__)
+        return (vfloat)_mm512_max_ps((__m512)a, (__m512)b);
+    #elif defined(__AVX2__)
+        return (vfloat)_mm256_max_ps((__m256)a, (__m256)b);
+    #endif
         typedef int32_t vmask __attribute__((vector_size(V_BYTES)));
         vmask greater = a > b;
         return (vfloat)(((vmask)a & greater) | ((vmask)b & ~greater));

@@ -35,6 +35,8 @@ cdef enum:
     DEPTH = 768             # elements of k at a time; panels of that depth stay in the second cache
     STRIP_STEP = DEPTH + 16  # from row to row of a strip of floats: not a power of two, whose lines would share a place
     LINE = 16               # floats in a cache line
+    SHALLOW = 256           # up to this depth, tiles are put on top of each other until their columns fill cache lines
+    MOST_ROWS = LINE        # a whole number of strips
 
 
 cdef inline void tile_product(const float *w, int64_t w_step, const float *x, int vectors, int64_t depth,
@@ -83,9 +85,9 @@ cdef inline void any_tile(const float *w, int64_t w_step, const float *x, int ve
 
 cdef inline void fill_strip(const ggml_tensor *a, const char *rows, int64_t n_rows, int64_t k, int64_t depth,
                             float *strip) noexcept nogil:
-    """Elements k .. k + depth of n_rows rows as floats, STRIP_STEP apart; rows that are not there become 0."""
+    """Elements k .. k + depth of n_rows rows as floats, STRIP_STEP apart, and rows of 0 up to a whole strip."""
     cdef int64_t r
-    for r in range(STRIP_ROWS):
+    for r in range((n_rows + STRIP_ROWS - 1) // STRIP_ROWS * STRIP_ROWS):
         if r >= n_rows:
             memset(strip + r * STRIP_STEP, 0, depth * sizeof(float))
         else:
@@ -97,9 +99,9 @@ cdef inline void store_tile(const float *tile, int64_t width, char *dst, int64_t
     """The tile's sums to dst, where a column's rows are neighbours; added when k is done in parts."""
     cdef int64_t r, j = 0
     cdef float *column
-    if n_rows == STRIP_ROWS:
+    if n_rows % 4 == 0:
         while j + V_LANES <= n_columns:
-            for r in range(0, STRIP_ROWS, 4):
+            for r in range(0, n_rows, 4):
                 columns_to_rows(tile + r * width + j, width, dst + j * nb1 + r * sizeof(float), nb1, add)
             j += V_LANES
     while j < n_columns:
