@@ -58,6 +58,7 @@ class ModelFile:
             self.stream = open(self.path, "rb")
         except OSError as error:
             raise GGMLFileError(self.path, "failed to open", reason_of(error)) from None
+        self.memory: ctypes.Array | None = None
         self.size = status.st_size
         self.left = status.st_size
 
@@ -111,23 +112,24 @@ class ModelFile:
         """The next `n` strings, each with its length in front: an unsigned 32-bit number."""
         # nearly all of a vocabulary is in one block, where finding 50000 words is quick
         block = self.stream.read(min(n * STRING_BYTES, self.left))
-        size = len(block)
         unpack_length = struct.Struct("<I").unpack_from
         strings: list[bytes] = []
-        start = 4
+        place = 0
+        size = len(block)
         for _ in range(n):
+            start = place + 4
             if start > size:
                 break
-            (n_bytes,) = unpack_length(block, start - 4)
+            (n_bytes,) = unpack_length(block, place)
             end = start + n_bytes
             if end > size:
                 break
             strings.append(block[start:end])
-            start = end + 4
+            place = end
 
         # back to where the last of them ends; then one by one what is not in the block, or not in the file either
-        self.stream.seek(self.tell() + start - 4)
-        self.left -= start - 4
+        self.stream.seek(self.tell() + place)
+        self.left -= place
         while len(strings) < n:
             n_bytes = self.read_u32(what)
             string = self.read(n_bytes, what)
@@ -146,6 +148,12 @@ class ModelFile:
             raise self.truncated(n_bytes, what)
         self.stream.seek(n_bytes, os.SEEK_CUR)
         self.left -= n_bytes
+
+    def read_buf(self, n_bytes: int) -> int:
+        """Address of `n_bytes` of memory to read to for a while: the same again, for it is in the cache already."""
+        if self.memory is None or len(self.memory) < n_bytes:
+            self.memory = (ctypes.c_char * n_bytes)()
+        return ctypes.addressof(self.memory)
 
     def skip(self, n_bytes: int, what: str) -> None:
         """Move past `n_bytes` bytes."""

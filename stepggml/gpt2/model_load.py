@@ -11,7 +11,6 @@ registry.
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 from ..ggml import (
@@ -485,8 +484,7 @@ def read_tensor_data(fin: ModelFile, tensor: ggml_tensor, header: TensorHeader) 
         raise fin.truncated(n_bytes, what)
     n_rows = GGML_PAD(READ_BUF_SIZE // tensor.nb[1] + 1, READ_ROWS)
     read_size = min(n_rows * tensor.nb[1], n_bytes)
-    read_buf = ctypes.create_string_buffer(read_size)
-    address = ctypes.addressof(read_buf)
+    address = fin.read_buf(read_size)
     for offset in range(0, n_bytes, read_size):
         size = min(read_size, n_bytes - offset)
         fin.read_into(address, size, what)
