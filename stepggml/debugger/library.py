@@ -95,7 +95,8 @@ class Session(EngineSession):
         """A session on a model file that has not begun: start(), run(), or any step begins it.
 
         prompt: text; or tokens: ids. options: n_ctx, n_batch, n_threads, backend, seed, temp, top_k, top_p, ignore_eos,
-        as `stepggml run` has them. record_limit: bytes for history. Raises GGMLFileError for a file that is no model.
+        as `stepggml run` has them; repack: as `stepggml debug` has it. record_limit: bytes for history. Raises
+        GGMLFileError for a file that is no model.
         """
         data = prompt.encode() if isinstance(prompt, str) else prompt
         try:
