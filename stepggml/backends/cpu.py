@@ -360,6 +360,8 @@ def ggml_backend_cpu_device_supports_op(device: ggml_backend_device, op: ggml_te
         if address == NULL:
             continue
         src = tensor_at(address)
+        if src._buffer == NULL:
+            continue
         buffer = src.buffer
         if buffer is None or is_host_memory(buffer.buft):
             continue

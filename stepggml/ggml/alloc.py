@@ -43,7 +43,15 @@ from .impl import GGML_LOG_DEBUG, GGML_LOG_ERROR, NULL
 from .layout import ggml_are_same_shape, ggml_are_same_stride, ggml_impl_is_view
 from .op import GGML_OP_NONE
 from .ops import op_records
-from .tensor import GGML_TENSOR_FLAG_INPUT, GGML_TENSOR_FLAG_OUTPUT, ggml_tensor, operands, pointer_to, tensor_at
+from .tensor import (
+    GGML_TENSOR_FLAG_INPUT,
+    GGML_TENSOR_FLAG_OUTPUT,
+    ggml_tensor,
+    operand_slots,
+    operands,
+    pointer_to,
+    tensor_at,
+)
 
 
 def ggml_op_can_inplace(op: int) -> bool:
@@ -251,7 +259,8 @@ def count_uses(galloc: ggml_gallocr, graph: ggml_cgraph, node_buffer_ids: list[i
         if node.flags & GGML_TENSOR_FLAG_INPUT:
             ggml_gallocr_allocate_node(galloc, node, buffer_id_of(node_buffer_ids, i))
         for src in operands(node):
-            ggml_gallocr_hash_get(galloc, src).n_children += 1
+            hn = ggml_gallocr_hash_get(galloc, src)
+            hn.n_children += 1
             # allocate explicit inputs
             if src.flags & GGML_TENSOR_FLAG_INPUT:
                 ggml_gallocr_allocate_node(galloc, src, buffer_id_of(node_buffer_ids, i))
@@ -414,8 +423,11 @@ def ggml_gallocr_node_needs_realloc(galloc: ggml_gallocr, node: ggml_tensor, tal
     return talloc.size_max < ggml_backend_buft_get_alloc_size(galloc.bufts[talloc.buffer_id], node)
 
 
-def ggml_gallocr_needs_realloc(galloc: ggml_gallocr, graph: ggml_cgraph) -> bool:
-    """The plan does not fit this graph: another number of nodes or leafs, or a tensor grew."""
+def ggml_gallocr_needs_realloc(galloc: ggml_gallocr, graph: ggml_cgraph, slots: list[list[tuple[int, int]]]) -> bool:
+    """The plan does not fit this graph: another number of nodes or leafs, or a tensor grew.
+
+    slots: the operands of each node.
+    """
     if len(galloc.node_allocs) != graph.n_nodes:
         GGML_LOG_DEBUG("ggml_gallocr_needs_realloc: graph has different number of nodes\n")
         return True
@@ -430,8 +442,8 @@ def ggml_gallocr_needs_realloc(galloc: ggml_gallocr, graph: ggml_cgraph) -> bool
             GGML_LOG_DEBUG(f"ggml_gallocr_needs_realloc: node {node.name} is not valid\n")
             return True
         fits[pointer_to(node)] = planned.dst
-        for j, address in enumerate(node._src[:]):
-            if address == NULL or fits.get(address) is planned.src[j]:
+        for j, address in slots[i]:
+            if fits.get(address) is planned.src[j]:
                 continue
             src = tensor_at(address)
             if ggml_gallocr_node_needs_realloc(galloc, src, planned.src[j]):
@@ -447,7 +459,8 @@ def ggml_gallocr_alloc_graph(galloc: ggml_gallocr, graph: ggml_cgraph) -> bool:
     A smaller graph of the same structure keeps the offsets of the larger one it was reserved with. False when memory is
     missing, or when several buffers would have to be planned anew (the caller must reserve again).
     """
-    if ggml_gallocr_needs_realloc(galloc, graph):
+    slots = operand_slots(graph.nodes)
+    if ggml_gallocr_needs_realloc(galloc, graph, slots):
         if len(galloc.bufts) > 1:
             GGML_LOG_DEBUG(
                 "ggml_gallocr_alloc_graph: several buffers: call reserve\n"
@@ -465,10 +478,10 @@ def ggml_gallocr_alloc_graph(galloc: ggml_gallocr, graph: ggml_cgraph) -> bool:
     # allocate the graph tensors from the previous assignments: leafs first, then nodes with their operands
     for i, leaf in enumerate(graph.leafs):
         ggml_gallocr_init_tensor(galloc, leaf, galloc.leaf_allocs[i])
-    placed = {NULL}
+    placed = set()
     for i, node in enumerate(graph.nodes):
         planned = galloc.node_allocs[i]
-        for j, address in enumerate(node._src[:]):
+        for j, address in slots[i]:
             if address in placed:
                 continue
             src = tensor_at(address)

@@ -46,6 +46,7 @@ from .tensor import (
     ggml_set_output,
     ggml_tensor,
     ggml_view_tensor,
+    operand_slots,
     operands,
     pointer_to,
     tensor_at,
@@ -62,14 +63,17 @@ def assign(sched: ggml_backend_sched, tensor: ggml_tensor, backend_id: int, caus
 
 def buffer_of(tensor: ggml_tensor) -> ggml_backend_buffer | None:
     """The buffer that holds a tensor's bytes, or its root's if it is a view."""
-    view_src = tensor.view_src
-    if view_src is not None:
-        return view_src.buffer
+    if tensor._view_src != NULL:
+        tensor = tensor.view_src
+    if tensor._buffer == NULL:
+        return None
     return tensor.buffer
 
 
 def is_weight(tensor: ggml_tensor) -> bool:
     """The tensor lies in a buffer of weights."""
+    if tensor._buffer == NULL:
+        return False
     buffer = tensor.buffer
     return buffer is not None and ggml_backend_buffer_get_usage(buffer) == GGML_BACKEND_BUFFER_USAGE_WEIGHTS
 
@@ -90,12 +94,13 @@ def ggml_backend_sched_split_graph(sched: ggml_backend_sched, graph: ggml_cgraph
     for node in nodes:
         if not ggml_is_view_op(node.op):
             computed.append(node)
+    slots = operand_slots(nodes)
 
     pass_1_settled(sched, graph, nodes)
     pass_2_expand(sched, computed)
     pass_3_upgrade(sched, computed)
-    pass_4_operands(sched, nodes)
-    pass_5_cut(sched, nodes)
+    pass_4_operands(sched, nodes, slots)
+    pass_5_cut(sched, nodes, slots)
 
     if sched.debug > 0:
         ggml_backend_sched_print_assignments(sched, graph)
@@ -124,6 +129,11 @@ def ggml_backend_sched_backend_from_buffer(sched: ggml_backend_sched, tensor: gg
     buffer = buffer_of(tensor)
     if buffer is None:
         return -1
+    return first_backend(sched, buffer, op)
+
+
+def first_backend(sched: ggml_backend_sched, buffer: ggml_backend_buffer, op: ggml_tensor) -> int:
+    """The first backend that can use the memory of a buffer and can run `op`; or -1."""
     for i, backend in enumerate(sched.backends):
         if ggml_backend_supports_buft(backend, buffer.buft) and ggml_backend_supports_op(backend, op):
             return i
@@ -135,7 +145,7 @@ def ggml_backend_sched_backend_id_from_cur(sched: ggml_backend_sched, tensor: gg
     # it has memory: there it stays
     buffer = buffer_of(tensor)
     if buffer is not None:
-        cur_backend_id = ggml_backend_sched_backend_from_buffer(sched, tensor, tensor)
+        cur_backend_id = first_backend(sched, buffer, tensor)
         if cur_backend_id != -1:
             return cur_backend_id, "1.dst"
         if tensor.view_src is not None:
@@ -275,15 +285,15 @@ def can_run(sched: ggml_backend_sched, node: ggml_tensor, backend_id: int) -> bo
 # pass 4
 
 
-def pass_4_operands(sched: ggml_backend_sched, nodes: list[ggml_tensor]) -> None:
-    """Views go with their root, other open operands with the node that uses them."""
+def pass_4_operands(sched: ggml_backend_sched, nodes: list[ggml_tensor], slots: list[list[tuple[int, int]]]) -> None:
+    """Views go with their root, other open operands with the node that uses them. slots: each node's operands."""
     ids = sched.hv_tensor_backend_ids
-    for node in nodes:
+    for i, node in enumerate(nodes):
         if ggml_is_view(node) and tensor_backend_id(sched, node) == -1:
             root_backend_id = tensor_backend_id(sched, node.view_src)
             assign(sched, node, root_backend_id, "4.vsrc")
-        for address in node._src[:]:
-            if address == NULL or ids.get(address, -1) != -1:
+        for _j, address in slots[i]:
+            if ids.get(address, -1) != -1:
                 continue
             src = tensor_at(address)
             if src.view_src is not None:
@@ -298,8 +308,11 @@ def pass_4_operands(sched: ggml_backend_sched, nodes: list[ggml_tensor]) -> None
 # pass 5
 
 
-def pass_5_cut(sched: ggml_backend_sched, nodes: list[ggml_tensor]) -> None:
-    """Cut where the backend changes. Views never begin a split: the first ones join the first split."""
+def pass_5_cut(sched: ggml_backend_sched, nodes: list[ggml_tensor], slots: list[list[tuple[int, int]]]) -> None:
+    """Cut where the backend changes. Views never begin a split: the first ones join the first split.
+
+    slots: each node's operands.
+    """
     split = None
     ids = sched.hv_tensor_backend_ids
     for i, node in enumerate(nodes):
@@ -318,9 +331,7 @@ def pass_5_cut(sched: ggml_backend_sched, nodes: list[ggml_tensor]) -> None:
             sched.splits.append(split)
 
         # operands that the split's backend cannot use where they are
-        for j, address in enumerate(node._src[:]):
-            if address == NULL:
-                continue
+        for j, address in slots[i]:
             if sched.n_copies == 1 and ids[address] == split.backend_id:
                 # at hand, and nobody else uses another copy
                 continue

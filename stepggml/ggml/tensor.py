@@ -12,7 +12,7 @@ pointers do. Predicates about shape and layout are in layout.py.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from .context import GGML_OBJECT_SIZE, GGML_OBJECT_TYPE_TENSOR, ggml_context, ggml_new_object, ggml_object
@@ -126,9 +126,23 @@ def tensor_at(address: int) -> ggml_tensor | None:
 def operands(tensor: ggml_tensor) -> list[ggml_tensor]:
     """The operands that there are, in order; the array has mostly NULLs."""
     found = []
-    for address in tensor._src[:]:
-        if address != NULL:
-            found.append(ggml_tensor.from_address(address))
+    for address in filter(None, tensor._src[:]):
+        found.append(ggml_tensor.from_address(address))
+    return found
+
+
+def operand_slots(tensors: Iterable[ggml_tensor]) -> list[list[tuple[int, int]]]:
+    """For each tensor (slot, address) of the operands that there are: for whoever walks a graph several times."""
+    found = []
+    for tensor in tensors:
+        slots = []
+        addresses = tensor._src[:]
+        for address in filter(None, addresses):
+            # one that is there twice has its second place behind its first
+            slot = addresses.index(address)
+            addresses[slot] = NULL
+            slots.append((slot, address))
+        found.append(slots)
     return found
 
 
