@@ -460,7 +460,7 @@ def ggml_backend_tensor_alloc(buffer: ggml_backend_buffer, tensor: ggml_tensor, 
     """Place a tensor at an address inside a buffer."""
     GGML_ASSERT(tensor.buffer is None, "tensor {t.name!r} is placed already", t=tensor)
     GGML_ASSERT(tensor.data == NULL, "tensor {t.name!r} has data already", t=tensor)
-    GGML_ASSERT(tensor.view_src is None, "tensor {t.name!r} is a view", t=tensor)
+    GGML_ASSERT(tensor._view_src == NULL, "tensor {t.name!r} is a view", t=tensor)
     base = ggml_backend_buffer_get_base(buffer)
     alloc_size = ggml_backend_buffer_get_alloc_size(buffer, tensor)
     GGML_ASSERT(addr >= base, "the address lies before the buffer", got="{addr:#x}", addr=addr)

@@ -164,12 +164,12 @@ def ggml_backend_sched_backend_id_from_cur(sched: ggml_backend_sched, tensor: gg
     # an op goes where its weights are; the frequency factors of ROPE are too small to count
     if tensor.op == GGML_OP_ROPE:
         return -1, ""
-    for i, address in enumerate(tensor._src[:]):
-        if address == NULL:
-            continue
+    addresses = tensor._src[:]
+    for address in filter(None, addresses):
         src = tensor_at(address)
         if not is_weight(src):
             continue
+        i = addresses.index(address)
         src_backend_id = ggml_backend_sched_backend_from_buffer(sched, src, tensor)
         # weights in host memory: a faster backend may want the op all the same, if the batch is large
         if src_backend_id == last_backend_id and ggml_backend_buffer_is_host(src.buffer):
