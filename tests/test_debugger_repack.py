@@ -29,6 +29,7 @@ from stepggml.ggml.quants import row_functions, row_functions_of
 GPT2 = DATA / "tiny-q4_0.bin"
 LLAMA = DATA / "gguf" / "llama-Q4_0.gguf"
 MATRIX = {GPT2: "model/h0/attn/c_attn/w", LLAMA: "blk.0.attn_q.weight"}
+ENTRY = {GPT2: "gpt2_model_load", LLAMA: "llama_model_load_from_file"}
 TOKENS = [464, 68, 86, 311, 12, 7]
 TYPES = [t for t, f in row_functions.items() if f.vec_dot is not None and g.ggml_is_quantized(t)]
 both_models = pytest.mark.parametrize("path", [GPT2, LLAMA], ids=["gpt2", "llama"])
@@ -37,8 +38,7 @@ both_models = pytest.mark.parametrize("path", [GPT2, LLAMA], ids=["gpt2", "llama
 def session_on(path: Path, **options: object) -> Session:
     """Stopped after the first MUL_MAT of the first evaluation."""
     one = new_session(path, tokens=TOKENS, **options)
-    if path == LLAMA:
-        one.program.entry = "llama_model_load_from_file"
+    one.program.entry = ENTRY[path]
     one.start()
     one.breakpoints.add("op:MUL_MAT", temporary=True)
     one.cont()
@@ -186,6 +186,22 @@ def test_changing(talk: Conversation) -> None:
     assert talk.session.value("model/ln_f/g").array[0, 0, 0, 3] == 5
     talk.good("goto node:6", "rsi")
     assert talk.session.value("model/ln_f/g").array[0, 0, 0, 3] != 5
+
+
+@both_models
+def test_breakpoint_when_it_has_been_read(path: Path) -> None:
+    one = new_session(path, tokens=TOKENS, repack=True)
+    one.program.entry = ENTRY[path]
+    try:
+        one.start()
+        one.breakpoints.add(f"tensor:{MATRIX[path]}")
+        stop = one.cont()
+        assert stop.reason == "breakpoint" and one.phase == "load" and one.badge(MATRIX[path]).kind == "LIVE"
+        values = one.value(MATRIX[path]).array
+        one.step_node()
+        np.testing.assert_array_equal(one.value(MATRIX[path]).array, values)
+    finally:
+        one.kill()
 
 
 @both_models

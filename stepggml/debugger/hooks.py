@@ -245,7 +245,8 @@ class Hooks:
         names = frame.f_locals
         tensor, data, offset, size = names["tensor"], names["data"], names["offset"], names["size"]
         for point in self.engine.points.enabled("tensor"):
-            if point.target == tensor.name:
+            # a large one may come in parts
+            if point.target == tensor.name and offset + size == ggml_nbytes(tensor):
                 self._loading.setdefault(frame, []).append(point.id)
         self._written(tensor, offset, size, lambda: read_bytes(data, size))
 
