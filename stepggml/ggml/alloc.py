@@ -39,19 +39,11 @@ from .dyn_tallocr import (
     ggml_dyn_tallocr_new,
     ggml_dyn_tallocr_reset,
 )
-from .impl import GGML_LOG_DEBUG, GGML_LOG_ERROR, NULL
+from .impl import GGML_LOG_DEBUG, GGML_LOG_ERROR, GGML_MAX_SRC, NULL
 from .layout import ggml_are_same_shape, ggml_are_same_stride, ggml_impl_is_view
 from .op import GGML_OP_NONE
 from .ops import op_records
-from .tensor import (
-    GGML_TENSOR_FLAG_INPUT,
-    GGML_TENSOR_FLAG_OUTPUT,
-    ggml_tensor,
-    operand_slots,
-    operands,
-    pointer_to,
-    tensor_at,
-)
+from .tensor import GGML_TENSOR_FLAG_INPUT, GGML_TENSOR_FLAG_OUTPUT, ggml_tensor, operand_slots, operands, tensor_at
 
 
 def ggml_op_can_inplace(op: int) -> bool:
@@ -68,6 +60,7 @@ class hash_node:
     n_views: int = 0
     buffer_id: int = 0
     offset: int = 0  # offset within the buffer
+    size: int = 0  # bytes from there; C works them out again each time
     allocated: bool = False
 
 
@@ -170,7 +163,7 @@ def can_reuse_parent(galloc: ggml_gallocr, node: ggml_tensor, parent: ggml_tenso
     # outputs cannot be reused
     if parent.flags & GGML_TENSOR_FLAG_OUTPUT:
         return False
-    if parent.view_src is not None and parent.view_src.flags & GGML_TENSOR_FLAG_OUTPUT:
+    if ggml_impl_is_view(parent) and parent.view_src.flags & GGML_TENSOR_FLAG_OUTPUT:
         return False
     # the same bytes must mean the same elements
     same_layout = parent.type == node.type and ggml_are_same_shape(node, parent) and ggml_are_same_stride(node, parent)
@@ -184,9 +177,11 @@ def can_reuse_parent(galloc: ggml_gallocr, node: ggml_tensor, parent: ggml_tenso
 
 def ggml_gallocr_allocate_node(galloc: ggml_gallocr, node: ggml_tensor, buffer_id: int) -> None:
     """Find a place for `node`: over one of its operands if the op allows it, else in the arena."""
+    # most operands are weights and views: no record is needed to see that
+    if node.data != NULL or ggml_impl_is_view(node):
+        return
     hn = ggml_gallocr_hash_get(galloc, node)
-    # C asks ggml_gallocr_is_allocated, which would look the record up again
-    if hn.allocated or node.data != NULL or ggml_impl_is_view(node):
+    if hn.allocated:
         return
     hn.allocated = True
 
@@ -198,6 +193,7 @@ def ggml_gallocr_allocate_node(galloc: ggml_gallocr, node: ggml_tensor, buffer_i
             p_hn = ggml_gallocr_hash_get(galloc, parent)
             hn.buffer_id = p_hn.buffer_id
             hn.offset = p_hn.offset
+            hn.size = p_hn.size
             # avoid freeing the parent
             p_hn.allocated = False
             return
@@ -208,6 +204,7 @@ def ggml_gallocr_allocate_node(galloc: ggml_gallocr, node: ggml_tensor, buffer_i
     size = ggml_backend_buft_get_alloc_size(buft, node)
     hn.buffer_id = buffer_id
     hn.offset = ggml_dyn_tallocr_alloc(alloc, size, node)
+    hn.size = size
 
 
 def ggml_gallocr_free_node(galloc: ggml_gallocr, node: ggml_tensor) -> None:
@@ -217,8 +214,7 @@ def ggml_gallocr_free_node(galloc: ggml_gallocr, node: ggml_tensor) -> None:
         return
     hn = ggml_gallocr_hash_get(galloc, node)
     alloc = galloc.buf_tallocs[hn.buffer_id]
-    buft = galloc.bufts[hn.buffer_id]
-    size = ggml_backend_buft_get_alloc_size(buft, node)
+    size = hn.size
     ggml_dyn_tallocr_free(alloc, hn.offset, size, node)
     hn.allocated = False
 
@@ -250,15 +246,20 @@ def buffer_id_of(buffer_ids: list[int] | None, i: int) -> int:
     return buffer_ids[i]
 
 
-def count_uses(galloc: ggml_gallocr, graph: ggml_cgraph, node_buffer_ids: list[int] | None) -> None:
-    """Count children and views of every tensor, and place the inputs before everything else."""
-    for i, node in enumerate(graph.nodes):
+def count_uses(
+    galloc: ggml_gallocr,
+    nodes: list[ggml_tensor],
+    parents: list[list[ggml_tensor]],
+    node_buffer_ids: list[int] | None,
+) -> None:
+    """Count children and views of every tensor, and place the inputs before all else. parents: each node's operands."""
+    for i, node in enumerate(nodes):
         # a view of a leaf (op NONE) is not counted: nobody computes it
         if ggml_impl_is_view(node) and node.op != GGML_OP_NONE:
             ggml_gallocr_hash_get(galloc, node.view_src).n_views += 1
         if node.flags & GGML_TENSOR_FLAG_INPUT:
             ggml_gallocr_allocate_node(galloc, node, buffer_id_of(node_buffer_ids, i))
-        for src in operands(node):
+        for src in parents[i]:
             hn = ggml_gallocr_hash_get(galloc, src)
             hn.n_children += 1
             # allocate explicit inputs
@@ -279,23 +280,28 @@ def ggml_gallocr_alloc_graph_impl(
     for i, leaf in enumerate(graph.leafs):
         ggml_gallocr_allocate_node(galloc, leaf, buffer_id_of(leaf_buffer_ids, i))
 
+    # the nodes and the operands of each, for both walks
+    nodes = list(graph.nodes)
+    parents = []
+    for node in nodes:
+        parents.append(operands(node))
+
     # who is read how often, and who is looked into
-    count_uses(galloc, graph, node_buffer_ids)
+    count_uses(galloc, nodes, parents, node_buffer_ids)
 
     # allocate tensors
-    for i, node in enumerate(graph.nodes):
+    for i, node in enumerate(nodes):
         buffer_id = buffer_id_of(node_buffer_ids, i)
-        parents = operands(node)
 
         # operands first: what is still without a place here is a leaf
-        for parent in parents:
+        for parent in parents[i]:
             ggml_gallocr_allocate_node(galloc, parent, buffer_id)
 
         # allocate node
         ggml_gallocr_allocate_node(galloc, node, buffer_id)
 
         # update parents
-        for parent in parents:
+        for parent in parents[i]:
             release_parent(galloc, parent)
 
 
@@ -308,31 +314,31 @@ def place_of(galloc: ggml_gallocr, tensor: ggml_tensor) -> tensor_alloc:
     if ggml_impl_is_view(tensor) or tensor.data != NULL:
         return NOWHERE
     hn = ggml_gallocr_hash_get(galloc, tensor)
-    size_max = ggml_backend_buft_get_alloc_size(galloc.bufts[hn.buffer_id], tensor)
-    return tensor_alloc(hn.buffer_id, hn.offset, size_max)
+    return tensor_alloc(hn.buffer_id, hn.offset, hn.size)
 
 
 def keep_plan(galloc: ggml_gallocr, graph: ggml_cgraph) -> None:
     """Note each node's place and its operands' places: the plan. A tensor has one place, wherever it is met."""
-    places = {NULL: NOWHERE}
+    places = {}
     galloc.leaf_allocs = []
     for leaf in graph.leafs:
         place = place_of(galloc, leaf)
-        places[pointer_to(leaf)] = place
+        places[ctypes.addressof(leaf)] = place
         galloc.leaf_allocs.append(place)
 
     galloc.node_allocs = []
-    for node in graph.nodes:
+    slots = operand_slots(graph.nodes)
+    for i, node in enumerate(graph.nodes):
         dst = place_of(galloc, node)
-        places[pointer_to(node)] = dst
-        src = []
-        for address in node._src[:]:
+        places[ctypes.addressof(node)] = dst
+        src = [NOWHERE] * GGML_MAX_SRC
+        for j, address in slots[i]:
             place = places.get(address)
             if place is None:
                 # in neither list, or later in this one
                 place = place_of(galloc, tensor_at(address))
                 places[address] = place
-            src.append(place)
+            src[j] = place
         galloc.node_allocs.append(node_alloc(dst, src))
 
 
@@ -441,7 +447,7 @@ def ggml_gallocr_needs_realloc(galloc: ggml_gallocr, graph: ggml_cgraph, slots: 
         if ggml_gallocr_node_needs_realloc(galloc, node, planned.dst):
             GGML_LOG_DEBUG(f"ggml_gallocr_needs_realloc: node {node.name} is not valid\n")
             return True
-        fits[pointer_to(node)] = planned.dst
+        fits[ctypes.addressof(node)] = planned.dst
         for j, address in slots[i]:
             if fits.get(address) is planned.src[j]:
                 continue
@@ -462,9 +468,7 @@ def ggml_gallocr_alloc_graph(galloc: ggml_gallocr, graph: ggml_cgraph) -> bool:
     slots = operand_slots(graph.nodes)
     if ggml_gallocr_needs_realloc(galloc, graph, slots):
         if len(galloc.bufts) > 1:
-            GGML_LOG_DEBUG(
-                "ggml_gallocr_alloc_graph: several buffers: call reserve\n"
-            )
+            GGML_LOG_DEBUG("ggml_gallocr_alloc_graph: several buffers: call reserve\n")
             return False
         GGML_LOG_DEBUG("ggml_gallocr_alloc_graph: reallocating buffers automatically\n")
         if not ggml_gallocr_reserve(galloc, graph):
@@ -490,5 +494,5 @@ def ggml_gallocr_alloc_graph(galloc: ggml_gallocr, graph: ggml_cgraph) -> bool:
                 placed.add(address)
         ggml_gallocr_init_tensor(galloc, node, planned.dst)
         if node._buffer != NULL:
-            placed.add(pointer_to(node))
+            placed.add(ctypes.addressof(node))
     return True

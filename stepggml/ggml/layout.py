@@ -106,13 +106,10 @@ def ggml_is_contiguous_n(tensor: ggml_tensor, n: int) -> bool:
     for i in range(1, GGML_MAX_DIMS):
         if ne[i] == 1:
             continue
-        if i > n:
-            if nb[i] != next_nb:
-                return False
-            next_nb *= ne[i]
-        else:
-            # this dimension may be padded: go on from its own stride
-            next_nb = ne[i] * nb[i]
+        if i > n and nb[i] != next_nb:
+            return False
+        # a dimension up to n may be padded: go on from its own stride
+        next_nb = ne[i] * nb[i]
     return True
 
 
