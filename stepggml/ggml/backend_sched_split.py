@@ -172,7 +172,7 @@ def ggml_backend_sched_backend_id_from_cur(sched: ggml_backend_sched, tensor: gg
         i = addresses.index(address)
         src_backend_id = ggml_backend_sched_backend_from_buffer(sched, src, tensor)
         # weights in host memory: a faster backend may want the op all the same, if the batch is large
-        if src_backend_id == last_backend_id and ggml_backend_buffer_is_host(src.buffer):
+        if 0 < src_backend_id == last_backend_id and ggml_backend_buffer_is_host(src.buffer):
             for b in range(src_backend_id):
                 backend = sched.backends[b]
                 if ggml_backend_supports_op(backend, tensor) and ggml_backend_offload_op(backend, tensor):
