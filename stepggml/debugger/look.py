@@ -139,7 +139,9 @@ class Looker:
         return self.world.tensor_at(int(columns.addresses[number]))
 
     def _by_name(self, name: str) -> ggml_tensor | None:
-        """By the tensor's own name: leafs, nodes, then all tensors of all contexts; then the model's map."""
+        """By the tensor's own name: leafs, nodes, then all tensors of all contexts, one with memory rather than one
+        without; then the model's map.
+        """
         columns, leafs = self.table()
         for address in leafs.tolist():
             if ggml_tensor.from_address(address).name == name:
@@ -152,10 +154,10 @@ class Looker:
             same = [i for i, other in enumerate(names) if other == name]
             i = max((i for i in same if i <= self.k), default=same[0])
             return ggml_tensor.from_address(int(columns.addresses[i]))
-        for pool in self.world.pools:
-            for tensor in pool.tensors():
-                if tensor.name == name:
-                    return tensor
+        # a file's description of its tensors has their names, too, but no memory
+        same = [tensor for pool in self.world.pools for tensor in pool.tensors() if tensor.name == name]
+        if same:
+            return next((tensor for tensor in same if tensor.data), same[0])
         weights = getattr(self.world.model, "tensors", None)
         if isinstance(weights, dict) and isinstance(weights.get(name), ggml_tensor):
             return self.world.check(weights[name])
