@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 
 import numpy as np
@@ -287,3 +288,38 @@ def test_exact_order_needs_plain_weights(ctx, matrix, backend, device):
         weight = matrix(g.GGML_TYPE_Q4_0, 64, 32, rows)
         results.append(compute(backend, ctx, g.ggml_mul_mat(ctx, weight, b), {b: values}))
     assert (results[0] == results[1]).all()
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# beside other work
+
+
+@by_type
+@pytest.mark.parametrize("n_rows", [16, 40, 50])
+def test_a_rearranger_does_what_setting_does(type, n_rows, tmp_path, ctx, device) -> None:
+    rows = packed_rows(type, n_rows, 512)
+    path = tmp_path / "rows"
+    path.write_bytes(b"#" * 100 + rows.tobytes())
+    tensor = g.ggml_new_tensor_2d(ctx, type, 512, n_rows)
+    buffer = g.ggml_backend_alloc_ctx_tensors_from_buft(ctx, repack_type(device))
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
+        view = np.frombuffer(mapped, dtype=np.uint8)
+        rearranger = proc(device, "Rearranger")()
+        assert rearranger.take(tensor, address(view) + 100)
+        rearranger.start()
+        assert not rearranger.take(tensor, address(view))
+        rearranger.wait()
+        rearranger.wait()
+        del view
+    assert read(tensor).tobytes() == rows.tobytes()
+    g.ggml_backend_buffer_free(buffer)
+
+
+def test_a_rearranger_leaves_other_tensors_alone(ctx, device) -> None:
+    tensor = g.ggml_new_tensor_2d(ctx, g.GGML_TYPE_Q4_0, 64, 8)
+    buffer = g.ggml_backend_alloc_ctx_tensors_from_buft(ctx, repack_type(device))
+    rearranger = proc(device, "Rearranger")()
+    assert not rearranger.take(tensor, 1)
+    rearranger.start()
+    rearranger.wait()
+    g.ggml_backend_buffer_free(buffer)

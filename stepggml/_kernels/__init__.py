@@ -30,7 +30,7 @@ except ImportError as e:
 
 __all__ = [
     "ENVIRONMENT", "GROUP_ROWS", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row",
-    "kernel_address", "kernel_names", "measurements", "pack_groups", "quantize_row", "set_gelu_tables",
+    "kernel_address", "kernel_names", "measurements", "pack_groups", "pack_mapped", "quantize_row", "set_gelu_tables",
     "split_strings", "struct_layout", "unpack_groups", "variants",
 ]
 
@@ -158,6 +158,15 @@ def pack_groups(type_id: int, src_addr: int, dst_addr: int, n_groups: int, n_per
     Source and destination have the same size and must not overlap. Raises ValueError as quantize_row does.
     """
     _modules[_loaded(None)]["quants"].pack_groups(type_id, src_addr, dst_addr, n_groups, n_per_row)
+
+
+def pack_mapped(jobs_addr: int, n_jobs: int, page_size: int) -> None:
+    """pack_groups for matrices that lie in mapped files, whose pages are given back. Python goes on meanwhile.
+
+    A job is five int64: type, elements per row, rows, address of the source, address of the destination. Raises
+    ValueError as quantize_row does.
+    """
+    _modules[_loaded(None)]["quants"].pack_mapped(jobs_addr, n_jobs, page_size)
 
 
 def unpack_groups(type_id: int, src_addr: int, dst_addr: int, n_groups: int, n_per_row: int) -> None:

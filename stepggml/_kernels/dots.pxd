@@ -11,11 +11,12 @@ from libc.stdint cimport int64_t, uint16_t
 
 from .ggml cimport GGML_TYPE_F16, GGML_TYPE_F32, ggml_type_size
 from .simd cimport (
-    V_LANES, bf16_to_float, half_to_float, prefetch, prefetch_near, v_load, v_load_bf16, v_load_half, v_set1, v_sum,
+    V_LANES, bf16_to_float, half_to_float, prefetch, prefetch_near, v_load, v_load_bf16, v_load_half, v_set1, v_sum, v_sum4,
     vfloat,
 )
 
 cdef enum:
+    ROWS = 4
     STREAMS = 4
     STREAM_AHEAD = 2048  # bytes, in each stream
 
@@ -43,11 +44,12 @@ cdef inline void prefetch_lines(const char *p, int64_t n) noexcept nogil:
         prefetch(p + at)
 
 
-cdef inline float dot(int type, const char *x, const float *y, int64_t n, const char *ahead) noexcept nogil:
-    """`ahead`: bytes to ask for, as many as the row has; or NULL."""
+cdef inline vfloat partial_dot(int type, const char *x, const float *y, int64_t n, const char *ahead) noexcept nogil:
+    """The products of whole vectors, added up in the lanes of one. `ahead`: bytes to ask for, as many as the row has; or
+    NULL.
+    """
     cdef vfloat a = v_set1(0), b = v_set1(0), c = v_set1(0), d = v_set1(0)
     cdef int64_t i = 0, size = ggml_type_size(type)
-    cdef float total
     while i + 4 * V_LANES <= n:
         if ahead != NULL:
             prefetch_lines(ahead + i * size, 4 * V_LANES * size)
@@ -59,11 +61,35 @@ cdef inline float dot(int type, const char *x, const float *y, int64_t n, const 
     while i + V_LANES <= n:
         a = a + load_weights(type, x, i) * v_load(y + i)
         i += V_LANES
-    total = v_sum((a + b) + (c + d))
-    while i < n:
+    return (a + b) + (c + d)
+
+
+cdef inline float rest_of_dot(int type, const char *x, const float *y, int64_t n) noexcept nogil:
+    """The products of the last elements, which fill no vector."""
+    cdef int64_t i
+    cdef float total = 0
+    for i in range(n // V_LANES * V_LANES, n):
         total += weight(type, x, i) * y[i]
-        i += 1
     return total
+
+
+cdef inline void dots(int type, const char *x, int64_t x_step, int64_t n_rows, const float *y, int64_t n, float *out,
+                      const char *ahead) noexcept nogil:
+    """A few rows, ROWS at most, times one column: adding up the lanes of four vectors together takes half the time.
+    `ahead`: rows to ask for; or NULL.
+    """
+    cdef vfloat sums[ROWS]
+    cdef int64_t r
+    for r in range(n_rows):
+        sums[r] = partial_dot(type, x + r * x_step, y, n, ahead + r * x_step if ahead != NULL else NULL)
+    if n_rows == ROWS:
+        v_sum4(sums, out)
+    else:
+        for r in range(n_rows):
+            out[r] = v_sum(sums[r])
+    if n % V_LANES > 0:
+        for r in range(n_rows):
+            out[r] += rest_of_dot(type, x + r * x_step, y, n)
 
 
 cdef inline void stream_dots(int type, const char **rows, const float *y, int64_t n, float *totals) noexcept nogil:

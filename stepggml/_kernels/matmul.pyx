@@ -14,7 +14,7 @@ result.
 from libc.stdint cimport int64_t, uint16_t
 
 from .activations cimport PIECE, column_of, float_columns, pack_codes, pack_panel, partner_type
-from .dots cimport STREAMS, dot, stream_dots
+from .dots cimport ROWS, STREAMS, dots, stream_dots
 from .ggml cimport (
     ASSERTION, DONE, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q2_K, GGML_TYPE_Q3_K, GGML_TYPE_Q4_0,
     GGML_TYPE_Q4_1, GGML_TYPE_Q4_K, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_Q8_0,
@@ -63,14 +63,21 @@ cdef inline int64_t bytes_ahead(const ggml_tensor *a) noexcept nogil:
 cdef inline void float_rows(int type, const ggml_tensor *a, const char *row, const char *y, int64_t y_step,
                             int64_t n_columns, char *out, int64_t nb1, int64_t n_rows) noexcept nogil:
     """n_rows rows of F32, F16 or BF16 weights times n_columns columns of floats."""
-    cdef int64_t r, j, ahead = bytes_ahead(a)
+    cdef int64_t r = 0, j, n, ahead = bytes_ahead(a)
     cdef const char *next_rows
-    for r in range(n_rows):
+    while r < n_rows:
+        n = min(n_rows - r, <int64_t>ROWS)
         next_rows = row + ahead
         for j in range(n_columns):
-            (<float *>(out + j * nb1))[r] = dot(type, row, <const float *>(y + j * y_step), a.ne[0], next_rows)
+            if n == ROWS:
+                dots(type, row, a.nb[1], ROWS, <const float *>(y + j * y_step), a.ne[0], <float *>(out + j * nb1) + r,
+                     next_rows)
+            else:
+                dots(type, row, a.nb[1], n, <const float *>(y + j * y_step), a.ne[0], <float *>(out + j * nb1) + r,
+                     next_rows)
             next_rows = NULL
-        row += a.nb[1]
+        row += n * <int64_t>a.nb[1]
+        r += n
 
 
 cdef inline void float_streams(int type, const ggml_tensor *a, const char *row, const float *y, float *out,

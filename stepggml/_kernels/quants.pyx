@@ -2,12 +2,24 @@
 and quantized rows to groups of sixteen and back (groups.pxd).
 """
 from libc.stdint cimport int64_t
+from libc.string cimport memcpy
 
 from .blocks cimport floats_to_row, row_to_floats
 from .ggml cimport ggml_blck_size, ggml_type_size
 from .groups cimport GROUP_ROWS, place_blocks, take_row
 
+cdef extern from "sys/mman.h" nogil:
+    int MADV_DONTNEED
+    int madvise(void *addr, size_t length, int advice)
+
 KERNELS = {}
+
+cdef struct pack_job_t:  # a matrix that lies in a mapped file
+    int64_t type
+    int64_t n_per_row
+    int64_t n_rows
+    int64_t src
+    int64_t dst
 
 
 def _check(int type_id, int64_t n):
@@ -37,15 +49,49 @@ def dequantize_row(int type_id, size_t src_addr, size_t dst_addr, int64_t n) -> 
         raise ValueError(f"no compiled quantizer for type {type_id}")
 
 
+cdef void place_groups(int type_id, const char *src, char *dst, int64_t n_groups, int64_t blocks) noexcept nogil:
+    cdef int64_t row_bytes = blocks * <int64_t>ggml_type_size(type_id), i
+    for i in range(n_groups):
+        place_blocks(type_id, src + i * GROUP_ROWS * row_bytes, row_bytes, blocks, dst + i * GROUP_ROWS * row_bytes)
+
+
 def pack_groups(int type_id, size_t src_addr, size_t dst_addr, int64_t n_groups, int64_t n_per_row) -> None:
     """Sixteen rows of n_per_row elements after another, from plain rows to groups; the two places must not overlap."""
     _check(type_id, n_per_row)
-    cdef int64_t blocks = n_per_row // ggml_blck_size(type_id), row_bytes = blocks * <int64_t>ggml_type_size(type_id)
-    cdef int64_t i
+    cdef int64_t blocks = n_per_row // ggml_blck_size(type_id)
     with nogil:
-        for i in range(n_groups):
-            place_blocks(type_id, <const char *>src_addr + i * GROUP_ROWS * row_bytes, row_bytes, blocks,
-                         <char *>dst_addr + i * GROUP_ROWS * row_bytes)
+        place_groups(type_id, <const char *>src_addr, <char *>dst_addr, n_groups, blocks)
+
+
+cdef void give_back(int64_t first, int64_t end, int64_t page) noexcept nogil:
+    """Let the system take the whole pages in a part of a mapped file."""
+    first = (first + page - 1) // page * page
+    end = end // page * page
+    if end > first:
+        madvise(<void *>first, end - first, MADV_DONTNEED)
+
+
+def pack_mapped(size_t jobs_addr, int64_t n_jobs, int64_t page_size) -> None:
+    """Matrices from mapped files to groups, one after the other; rows behind the last group stay as they are, and the
+    pages that were read are given back.
+
+    Raises ValueError as quantize_row does, before anything is done.
+    """
+    cdef const pack_job_t *jobs = <const pack_job_t *>jobs_addr
+    cdef int64_t i, blocks, row_bytes, n_groups, packed
+    cdef const pack_job_t *job
+    for i in range(n_jobs):
+        _check(<int>jobs[i].type, jobs[i].n_per_row)
+    with nogil:
+        for i in range(n_jobs):
+            job = &jobs[i]
+            blocks = job.n_per_row // ggml_blck_size(<int>job.type)
+            row_bytes = blocks * <int64_t>ggml_type_size(<int>job.type)
+            n_groups = job.n_rows // GROUP_ROWS
+            packed = n_groups * GROUP_ROWS * row_bytes
+            place_groups(<int>job.type, <const char *>job.src, <char *>job.dst, n_groups, blocks)
+            memcpy(<char *>job.dst + packed, <const char *>job.src + packed, job.n_rows * row_bytes - packed)
+            give_back(job.src, job.src + job.n_rows * row_bytes, page_size)
 
 
 def unpack_groups(int type_id, size_t src_addr, size_t dst_addr, int64_t n_groups, int64_t n_per_row) -> None:

@@ -103,6 +103,27 @@ cdef extern from * nogil:
         for (int i = 0; i < V_LANES; i++) s += v[i];
         return s;
     }
+    /* The sums of four vectors, side by side. Each is built from halves, then quarters, and so on. */
+    V_INLINE void v_sum4(const vfloat *v, float *out) {
+    #if defined(__AVX512F__)
+        __m512 a = (__m512)v[0], b = (__m512)v[1], c = (__m512)v[2], d = (__m512)v[3];
+        a = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
+        c = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xEE));
+        a = _mm512_add_ps(_mm512_shuffle_f32x4(a, c, 0x88), _mm512_shuffle_f32x4(a, c, 0xDD));
+        a = _mm512_add_ps(a, _mm512_permute_ps(a, 0x4E));
+        a = _mm512_add_ps(a, _mm512_permute_ps(a, 0xB1));
+        _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, a)));
+    #elif defined(__AVX2__)
+        __m256 a = (__m256)v[0], b = (__m256)v[1], c = (__m256)v[2], d = (__m256)v[3];
+        a = _mm256_add_ps(_mm256_permute2f128_ps(a, c, 0x20), _mm256_permute2f128_ps(a, c, 0x31));
+        b = _mm256_add_ps(_mm256_permute2f128_ps(b, d, 0x20), _mm256_permute2f128_ps(b, d, 0x31));
+        a = _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xEE));
+        a = _mm256_add_ps(a, _mm256_permute_ps(a, 0xB1));
+        _mm_storeu_ps(out, _mm_shuffle_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1), 0x88));
+    #else
+        for (int i = 0; i < 4; i++) out[i] = v_sum(v[i]);
+    #endif
+    }
     V_INLINE vfloat v_load_half(const uint16_t *p) {
     #if defined(__AVX512F__)
         return (vfloat)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
@@ -361,6 +382,7 @@ cdef extern from * nogil:
     void prefetch(const void *p)       # to the second cache
     void prefetch_near(const void *p)  # to the first
     float v_sum(vfloat v)
+    void v_sum4(const vfloat *v, float *out)
     vfloat v_load_half(const uint16_t *p)
     void v_store_half(uint16_t *p, vfloat v)
     vfloat v_load_bf16(const uint16_t *p)

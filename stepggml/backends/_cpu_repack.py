@@ -12,6 +12,7 @@ a token embedding that is the output matrix as well is kept twice.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import threading
 from functools import cache
@@ -201,6 +202,41 @@ repack_buffer_i = ggml_backend_buffer_i(
     clear=ggml_backend_cpu_buffer_clear,
     reset=None,
 )
+
+class Rearranger:
+    """Rearranges matrices that lie in mapped files while the program goes on: nobody may read them before `wait`.
+
+    A loader offers each copy to `take`; the files must stay mapped until `wait` returns.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: list[int] = []
+        self.thread: threading.Thread | None = None
+
+    def take(self, tensor: ggml_tensor, data: int) -> bool:
+        """Put off the copying of a whole tensor from `data`. False when that is not for a rearranger to do."""
+        if self.thread is not None or not is_repacked(tensor):
+            return False
+        self.jobs.extend((tensor.type, tensor.ne[0], tensor.ne[1], data, tensor.data))
+        return True
+
+    def start(self) -> None:
+        """Begin with what was taken."""
+        jobs = (ctypes.c_int64 * len(self.jobs))(*self.jobs)
+        self.jobs.clear()
+
+        def run() -> None:
+            _kernels.pack_mapped(ctypes.addressof(jobs), len(jobs) // 5, mmap.PAGESIZE)
+
+        self.thread = threading.Thread(target=run)
+        self.thread.start()
+
+    def wait(self) -> None:
+        """Return when all is in its place."""
+        if self.thread is not None:
+            self.thread.join()
+            self.thread = None
+
 
 # ----------------------------------------------------------------------------------------------------------------------
 # buffer type

@@ -7,7 +7,7 @@ attention reads (kv.n, a multiple of 32); and the cells a token sees are those u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -43,8 +43,9 @@ def can_decode_quickly(ctx: llama_context) -> bool:
 class QuickDecoder:
     """Evaluates the tokens of one sequence in a context of its own, for which nothing need be reserved yet."""
 
-    def __init__(self, ctx: llama_context) -> None:
+    def __init__(self, ctx: llama_context, wait_for_weights: Callable[[], None]) -> None:
         self.ctx = ctx
+        self.wait_for_weights = wait_for_weights
         meta = ctx.buf_compute_meta
         self.moving = MovingGraph(
             ctx.backend_cpu, (meta.address, meta.size), self.build, lambda: reserve_worst_case(ctx)
@@ -86,6 +87,7 @@ class QuickDecoder:
         n_kv = min(kv_self.size, GGML_PAD(n_past + n_tokens, self.padding))
         self.moving.place((n_tokens, has_output), (n_past, n_kv))
         self.set_inputs(tokens, n_past, has_output)
+        self.wait_for_weights()
         status = self.moving.compute()
         if status != GGML_STATUS_SUCCESS:
             raise DecodeError(f"failed to decode {n_tokens} tokens: {ggml_status_to_string(status)}")
