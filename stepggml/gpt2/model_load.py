@@ -320,7 +320,7 @@ def weights_buft(model: gpt2_model, use_extra_bufts: bool) -> ggml_backend_buffe
     """The kind of memory for the weights. C: always the backend's own.
 
     stepggml: the CPU offers one more, where quantized matrices are rearranged as they are loaded. Their bytes are then
-    not to be read at tensor.data, so this is for runs that nobody looks at.
+    not to be read at tensor.data, so this is only done on demand.
     """
     device = ggml_backend_get_device(model.backend)
     reg = ggml_backend_dev_backend_reg(device)
