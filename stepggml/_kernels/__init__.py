@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import os
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -49,7 +50,8 @@ class Variant:
     supported: bool
 
 
-def variants() -> list[Variant]:
+@cache
+def variants() -> tuple[Variant, ...]:
     """The variants compiled into this installation, best score first."""
     present = cpu_features()
     found = []
@@ -59,7 +61,7 @@ def variants() -> list[Variant]:
         missing = tuple(feature for feature in features if feature not in present)
         score = 0 if missing else variant_score(features)
         found.append(Variant(name, score, features, missing, not missing))
-    return sorted(found, key=lambda variant: -variant.score)
+    return tuple(sorted(found, key=lambda variant: -variant.score))
 
 
 def _choose() -> Variant:

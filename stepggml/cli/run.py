@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -89,6 +88,8 @@ def execute(args: argparse.Namespace) -> int:
         printer.end()
 
     if args.json:
+        import json
+
         n_prompt = len(run.embd_inp)
         answer = {
             "prompt_tokens": run.embd_inp,

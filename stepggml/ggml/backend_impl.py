@@ -50,7 +50,7 @@ GGML_BACKEND_DEVICE_TYPE_ACCEL = ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_
 # buffer type: how memory of one kind is allocated
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class ggml_backend_buffer_type_i:
     """The 6 functions of a buffer type."""
 
@@ -80,7 +80,7 @@ class ggml_backend_buffer_type:
 # buffer: one allocation
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class ggml_backend_buffer_i:
     """The 9 functions of a buffer [S]."""
 
@@ -117,7 +117,7 @@ class ggml_backend_buffer:
 # backend: a stream of work
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class ggml_backend_i:
     """The 13 functions of a backend [S]; [T] has 16."""
 
@@ -181,7 +181,7 @@ class ggml_backend_dev_props:
     caps: ggml_backend_dev_caps = field(default_factory=ggml_backend_dev_caps)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class ggml_backend_device_i:
     """The 15 functions of a device."""
 
@@ -226,7 +226,7 @@ class ggml_backend_device:
 # reg: one kind of backend and its devices
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class ggml_backend_reg_i:
     """The 4 functions of a registry entry."""
 

@@ -86,7 +86,7 @@ def no_work(node: ggml_tensor, n_tasks: int) -> int:
     return 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class OpRecord:
     """All of an op but its builders.
 

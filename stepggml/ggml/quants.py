@@ -101,7 +101,7 @@ RowFunction = Callable[[np.ndarray, np.ndarray, int], None]
 DotFunction = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class RowFunctions:
     """The function pointers of one type.
 
