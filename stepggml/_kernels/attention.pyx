@@ -6,12 +6,12 @@ hand.
 from libc.math cimport INFINITY, ceilf, cosf, floor, floorf, log2, logf, powf, sinf
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
-from .exponential cimport exponential
+from .exponential cimport exponential, v_exponential
 from .ggml cimport (
     ASSERTION, DONE, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_I32, UNSUPPORTED, ggml_compute_params, ggml_is_contiguous,
     ggml_nrows, ggml_tensor, ggml_type_size, param_f32, row_at, same_shape,
 )
-from .simd cimport V_LANES, float_to_half, half_to_float, v_load, v_max, v_set1, v_store, v_sum, vfloat
+from .simd cimport V_LANES, float_to_half, half_to_float, v_greatest, v_load, v_max, v_set1, v_store, v_sum, vfloat
 from .strips cimport STRIP, strip_in
 from .team cimport share
 
@@ -46,16 +46,14 @@ cdef void scores(const float *x, float scale, const char *mask, int mask_type, f
 
 
 cdef float row_max(const float *z, int64_t n) noexcept nogil:
-    cdef vfloat lanes = v_set1(-INFINITY)
-    cdef float lane[V_LANES]
-    cdef float best = -INFINITY
+    cdef vfloat a = v_set1(-INFINITY), b = a
+    cdef float best
     cdef int64_t i = 0
-    while i + V_LANES <= n:
-        lanes = v_max(lanes, v_load(z + i))
-        i += V_LANES
-    v_store(lane, lanes)
-    for j in range(V_LANES):
-        best = lane[j] if lane[j] > best else best
+    while i + 2 * V_LANES <= n:
+        a = v_max(a, v_load(z + i))
+        b = v_max(b, v_load(z + i + V_LANES))
+        i += 2 * V_LANES
+    best = v_greatest(v_max(a, b))
     while i < n:
         best = z[i] if z[i] > best else best
         i += 1
@@ -64,16 +62,16 @@ cdef float row_max(const float *z, int64_t n) noexcept nogil:
 
 cdef double exponentials(float *z, float best, int64_t n) noexcept nogil:
     """z = exp(z - best); returns the sum."""
-    cdef vfloat lanes = v_set1(0)
+    cdef vfloat lanes = v_set1(0), v
     cdef double total = 0
     cdef int64_t i = 0
-    for i in range(n):
-        z[i] = exponential(z[i] - best)
-    i = 0
     while i + V_LANES <= n:
-        lanes = lanes + v_load(z + i)
+        v = v_exponential(v_load(z + i) - v_set1(best))
+        v_store(z + i, v)
+        lanes = lanes + v
         i += V_LANES
     while i < n:
+        z[i] = exponential(z[i] - best)
         total += z[i]
         i += 1
     return total + v_sum(lanes)

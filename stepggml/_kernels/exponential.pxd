@@ -6,7 +6,19 @@ exp(x) = 2^n * exp(r) with n = round(x / ln 2) and |r| <= ln 2 / 2, where a poly
 """
 from libc.stdint cimport int32_t
 
-from .simd cimport bits_of_float, float_from_bits
+from .simd cimport bits_of_float, float_from_bits, v_max, v_min, v_set1, vfloat
+
+cdef extern from * nogil:
+    """
+    /* 2^n times p for the n in the last bits of `shifted`, as two factors. */
+    V_INLINE vfloat v_times_power(vfloat p, vfloat shifted) {
+        typedef int32_t vbits __attribute__((vector_size(V_BYTES)));
+        vbits whole = (vbits)shifted - 0x4B400000, half = whole >> 1;
+        p = p * (vfloat)((half + 127) << 23);
+        return p * (vfloat)((whole - half + 127) << 23);
+    }
+    """
+    vfloat v_times_power(vfloat p, vfloat shifted)
 
 cdef enum:
     ROUNDER_BITS = 0x4B400000  # 1.5 * 2^23: adding it leaves the nearest integer in the last bits of the mantissa
@@ -33,6 +45,24 @@ cdef inline float exponential(float x) noexcept nogil:
     half = whole >> 1                                # 2^n as two factors: n reaches from -150 to 128
     p = p * float_from_bits((half + 127) << 23)
     return p * float_from_bits((whole - half + 127) << 23)
+
+
+cdef inline vfloat v_exponential(vfloat x) noexcept nogil:
+    """e^x in every lane, with the same bits."""
+    cdef vfloat shifted, n, r, p, rounder = v_set1(12582912.0)
+    x = v_max(v_set1(-104.0), v_min(v_set1(89.0), x))
+    shifted = x * v_set1(1.44269504) + rounder
+    n = shifted - rounder
+    r = x - n * v_set1(0.693359375)
+    r = r + n * v_set1(2.12194440e-4)
+    p = v_set1(0.0013814467)
+    p = p * r + v_set1(0.0083687808)
+    p = p * r + v_set1(0.041668393)
+    p = p * r + v_set1(0.16666520)
+    p = p * r + v_set1(0.49999994)
+    p = p * r + v_set1(1.0)
+    p = p * r + v_set1(1.0)
+    return v_times_power(p, shifted)
 
 
 cdef inline float sigmoid(float x) noexcept nogil:

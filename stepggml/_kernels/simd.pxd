@@ -95,6 +95,26 @@ cdef extern from * nogil:
         vmask greater = a > b;
         return (vfloat)(((vmask)a & greater) | ((vmask)b & ~greater));
     }
+    /* a < b ? a : b, also for NaN */
+    V_INLINE vfloat v_min(vfloat a, vfloat b) {
+    #if defined(__AVX512F__)
+        return (vfloat)_mm512_min_ps((__m512)a, (__m512)b);
+    #elif defined(__AVX2__)
+        return (vfloat)_mm256_min_ps((__m256)a, (__m256)b);
+    #endif
+        typedef int32_t vmask __attribute__((vector_size(V_BYTES)));
+        vmask less = a < b;
+        return (vfloat)(((vmask)a & less) | ((vmask)b & ~less));
+    }
+    V_INLINE float v_greatest(vfloat v) {
+    #if defined(__AVX512F__)
+        return _mm512_reduce_max_ps((__m512)v);
+    #else
+        float best = v[0];
+        for (int i = 1; i < V_LANES; i++) best = v[i] > best ? v[i] : best;
+        return best;
+    #endif
+    }
     /* Asks for the cache line at p, to be in the second cache when it is needed. Any address will do. */
     V_INLINE void prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }
     V_INLINE void prefetch_near(const void *p) { __builtin_prefetch(p, 0, 3); }
@@ -379,6 +399,8 @@ cdef extern from * nogil:
     void v_store(float *p, vfloat v)
     vfloat v_set1(float f)
     vfloat v_max(vfloat a, vfloat b)
+    vfloat v_min(vfloat a, vfloat b)
+    float v_greatest(vfloat v)
     void prefetch(const void *p)       # to the second cache
     void prefetch_near(const void *p)  # to the first
     float v_sum(vfloat v)
