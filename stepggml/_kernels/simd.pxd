@@ -176,6 +176,26 @@ cdef extern from * nogil:
     #endif
     }
 
+    /* What a table has for each lane of x, rounded to a half: two entries are fetched, as one aligned word. */
+    V_INLINE vfloat v_look_up(const uint16_t *table, vfloat x) {
+    #if defined(__AVX512F__)
+        __m512i at = _mm512_cvtepu16_epi32(_mm512_cvtps_ph((__m512)x, 0));
+        __m512i words = _mm512_i32gather_epi32(_mm512_srli_epi32(at, 1), table, 4);
+        words = _mm512_srlv_epi32(words, _mm512_slli_epi32(_mm512_and_si512(at, _mm512_set1_epi32(1)), 4));
+        return (vfloat)_mm512_cvtph_ps(_mm512_cvtepi32_epi16(words));
+    #else
+        vfloat v;
+        for (int i = 0; i < V_LANES; i++) v[i] = half_to_float(table[float_to_half(x[i])]);
+        return v;
+    #endif
+    }
+    /* x <= low ? 0 : x < high ? v : x */
+    V_INLINE vfloat v_within(vfloat x, float low, float high, vfloat v) {
+        typedef int32_t vmask __attribute__((vector_size(V_BYTES)));
+        vmask below = x <= v_set1(low), inside = x < v_set1(high);
+        return (vfloat)(((vmask)v & inside & ~below) | ((vmask)x & ~inside));
+    }
+
     /* ------------------------------------------------------------------------------------- rows that become columns */
     #if defined(__AVX512F__)
     #define V_DO(operation) _mm512_##operation
@@ -409,6 +429,8 @@ cdef extern from * nogil:
     void v_store_half(uint16_t *p, vfloat v)
     vfloat v_load_bf16(const uint16_t *p)
 
+    vfloat v_look_up(const uint16_t *table, vfloat x)
+    vfloat v_within(vfloat x, float low, float high, vfloat v)
     vfloat v_load_groups(const char *p, int64_t step)
     void v_store_groups(char *p, int64_t step, vfloat v)
     void v_transpose(vfloat *v)

@@ -7,9 +7,11 @@ vectorises.
 from libc.math cimport expm1f, fabsf
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
-from .exponential cimport exponential, hyperbolic_tangent, sigmoid
+from .exponential cimport exponential, hyperbolic_tangent, sigmoid, v_exponential
 from .ggml cimport DONE, UNSUPPORTED, ggml_compute_params, ggml_nrows, ggml_tensor, row_at, same_shape
-from .simd cimport float_to_half, half_to_float
+from .simd cimport (
+    V_LANES, float_to_half, half_to_float, v_load, v_look_up, v_set1, v_store, v_within, vfloat,
+)
 from .strips cimport STRIP, is_float_type, strip_at, strip_in, strip_out
 from .team cimport share
 
@@ -76,13 +78,20 @@ cdef void sigmoid_strip(const float *x, float *y, int64_t n) noexcept nogil:
 
 
 cdef void gelu_strip(const float *x, float *y, int64_t n) noexcept nogil:
-    for i in range(n):
+    cdef int64_t i = 0
+    cdef vfloat v
+    while i + V_LANES <= n:
+        v = v_load(x + i)
+        v_store(y + i, v_within(v, -10, 10, v_look_up(gelu_table, v)))
+        i += V_LANES
+    while i < n:
         if x[i] <= -10:
             y[i] = 0
         elif x[i] < 10:
             y[i] = half_to_float(gelu_table[float_to_half(x[i])])
         else:
             y[i] = x[i]
+        i += 1
 
 
 cdef void gelu_quick_strip(const float *x, float *y, int64_t n) noexcept nogil:
@@ -91,8 +100,15 @@ cdef void gelu_quick_strip(const float *x, float *y, int64_t n) noexcept nogil:
 
 
 cdef void silu_strip(const float *x, float *y, int64_t n) noexcept nogil:
-    for i in range(n):
+    cdef int64_t i = 0
+    cdef vfloat v
+    while i + V_LANES <= n:
+        v = v_load(x + i)
+        v_store(y + i, v / (v_set1(1.0) + v_exponential(-v)))
+        i += V_LANES
+    while i < n:
         y[i] = x[i] / (<float>1.0 + exponential(-x[i]))
+        i += 1
 
 
 cdef inline float hard_sigmoid(float x) noexcept nogil:
