@@ -27,10 +27,11 @@ from .ggml cimport (
 )
 from .simd cimport (
     V_LANES, bf16_to_float, bf16s_to_floats, float_to_bf16, float_to_half, floats_to_halfs, half_to_float,
-    halfs_to_floats, rows_to_columns,
+    halfs_to_floats,
 )
 from .super_blocks cimport q8_K_codes
 from .team cimport share
+from .transpose cimport rows_to_columns
 from .units cimport code_zero, has_minimum, unit_size
 
 cdef enum:

@@ -12,7 +12,8 @@ from libc.string cimport memset
 
 from .blocks cimport row_to_floats
 from .ggml cimport ggml_tensor
-from .simd cimport V_LANES, columns_to_rows, prefetch_near, v_load, v_set1, v_store, vfloat
+from .simd cimport V_LANES, prefetch_near, v_load, v_set1, v_store, vfloat
+from .transpose cimport columns_to_rows
 
 cdef extern from * nogil:
     """
