@@ -291,35 +291,30 @@ def test_exact_order_needs_plain_weights(ctx, matrix, backend, device):
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# beside other work
+# weights that are in use already
 
 
 @by_type
 @pytest.mark.parametrize("n_rows", [16, 40, 50])
-def test_a_rearranger_does_what_setting_does(type, n_rows, tmp_path, ctx, device) -> None:
+def test_mapped_weights_move(type, n_rows, tmp_path, ctx, device) -> None:
     rows = packed_rows(type, n_rows, 512)
     path = tmp_path / "rows"
-    path.write_bytes(b"#" * 100 + rows.tobytes())
-    tensor = g.ggml_new_tensor_2d(ctx, type, 512, n_rows)
-    buffer = g.ggml_backend_alloc_ctx_tensors_from_buft(ctx, repack_type(device))
+    path.write_bytes(b"#" * 96 + rows.tobytes())
+    large, small = g.ggml_new_tensor_2d(ctx, type, 512, n_rows), g.ggml_new_tensor_2d(ctx, type, 512, 8)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
         view = np.frombuffer(mapped, dtype=np.uint8)
-        rearranger = proc(device, "Rearranger")()
-        assert rearranger.take(tensor, address(view) + 100)
-        rearranger.start()
-        assert not rearranger.take(tensor, address(view))
-        rearranger.wait()
-        rearranger.wait()
+        large.data = small.data = address(view) + 96
+        buffer = proc(device, "repack_mapped")([large, small])
+        assert small.data == address(view) + 96 and not _cpu_repack.is_repacked(small)
         del view
-    assert read(tensor).tobytes() == rows.tobytes()
+    assert _cpu_repack.is_repacked(large) and large.buffer is buffer and large.data % 64 == 0
+    assert read(large).tobytes() == rows.tobytes()
+    assert proc(device, "repack_mapped")([large]) is None
     g.ggml_backend_buffer_free(buffer)
 
 
-def test_a_rearranger_leaves_other_tensors_alone(ctx, device) -> None:
-    tensor = g.ggml_new_tensor_2d(ctx, g.GGML_TYPE_Q4_0, 64, 8)
-    buffer = g.ggml_backend_alloc_ctx_tensors_from_buft(ctx, repack_type(device))
-    rearranger = proc(device, "Rearranger")()
-    assert not rearranger.take(tensor, 1)
-    rearranger.start()
-    rearranger.wait()
-    g.ggml_backend_buffer_free(buffer)
+def test_weights_stay_where_nobody_wants_them_moved(ctx, device, monkeypatch) -> None:
+    matrix = g.ggml_new_tensor_2d(ctx, g.GGML_TYPE_Q4_0, 64, 32)
+    monkeypatch.setenv("STEPGGML_REPACK", "0")
+    assert proc(device, "repack_mapped")([matrix]) is None
+    assert not _cpu_repack.is_repacked(matrix) and matrix.data == 0

@@ -14,6 +14,9 @@ cdef extern from "sys/mman.h" nogil:
 
 KERNELS = {}
 
+cdef enum:
+    GIVEN_BACK = 1 << 19  # bytes of a mapped file that are read before their pages go
+
 cdef struct pack_job_t:  # a matrix that lies in a mapped file
     int64_t type
     int64_t n_per_row
@@ -63,12 +66,29 @@ def pack_groups(int type_id, size_t src_addr, size_t dst_addr, int64_t n_groups,
         place_groups(type_id, <const char *>src_addr, <char *>dst_addr, n_groups, blocks)
 
 
-cdef void give_back(int64_t first, int64_t end, int64_t page) noexcept nogil:
-    """Let the system take the whole pages in a part of a mapped file."""
+cdef int64_t give_back(int64_t first, int64_t end, int64_t page) noexcept nogil:
+    """Let the system take the whole pages in a part of a mapped file; where they end."""
     first = (first + page - 1) // page * page
     end = end // page * page
     if end > first:
         madvise(<void *>first, end - first, MADV_DONTNEED)
+    return max(first, end)
+
+
+cdef void pack_job(const pack_job_t *job, int64_t page) noexcept nogil:
+    """One matrix, a piece at a time, so that little of it is in memory twice."""
+    cdef int type = <int>job.type
+    cdef int64_t blocks = job.n_per_row // ggml_blck_size(type), row_bytes = blocks * <int64_t>ggml_type_size(type)
+    cdef int64_t group_bytes = GROUP_ROWS * row_bytes, n_groups = job.n_rows // GROUP_ROWS
+    cdef int64_t at_once = max(<int64_t>1, GIVEN_BACK // group_bytes), i = 0, n, given = job.src, packed
+    while i < n_groups:
+        n = min(at_once, n_groups - i)
+        place_groups(type, <const char *>job.src + i * group_bytes, <char *>job.dst + i * group_bytes, n, blocks)
+        i += n
+        given = give_back(given, job.src + i * group_bytes, page)
+    packed = n_groups * group_bytes
+    memcpy(<char *>job.dst + packed, <const char *>job.src + packed, job.n_rows * row_bytes - packed)
+    give_back(given, job.src + job.n_rows * row_bytes, page)
 
 
 def pack_mapped(size_t jobs_addr, int64_t n_jobs, int64_t page_size) -> None:
@@ -78,20 +98,12 @@ def pack_mapped(size_t jobs_addr, int64_t n_jobs, int64_t page_size) -> None:
     Raises ValueError as quantize_row does, before anything is done.
     """
     cdef const pack_job_t *jobs = <const pack_job_t *>jobs_addr
-    cdef int64_t i, blocks, row_bytes, n_groups, packed
-    cdef const pack_job_t *job
+    cdef int64_t i
     for i in range(n_jobs):
         _check(<int>jobs[i].type, jobs[i].n_per_row)
     with nogil:
         for i in range(n_jobs):
-            job = &jobs[i]
-            blocks = job.n_per_row // ggml_blck_size(<int>job.type)
-            row_bytes = blocks * <int64_t>ggml_type_size(<int>job.type)
-            n_groups = job.n_rows // GROUP_ROWS
-            packed = n_groups * GROUP_ROWS * row_bytes
-            place_groups(<int>job.type, <const char *>job.src, <char *>job.dst, n_groups, blocks)
-            memcpy(<char *>job.dst + packed, <const char *>job.src + packed, job.n_rows * row_bytes - packed)
-            give_back(job.src, job.src + job.n_rows * row_bytes, page_size)
+            pack_job(&jobs[i], page_size)
 
 
 def unpack_groups(int type_id, size_t src_addr, size_t dst_addr, int64_t n_groups, int64_t n_per_row) -> None:

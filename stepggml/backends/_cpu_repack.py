@@ -15,19 +15,21 @@ import ctypes
 import mmap
 import os
 import threading
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from stepggml import _kernels
-from stepggml.ggml.backend import ggml_backend_buffer_init
+from stepggml.ggml.backend import ggml_backend_buffer_get_base, ggml_backend_buffer_init, ggml_backend_buft_alloc_buffer
 from stepggml.ggml.backend_impl import (
     ggml_backend_buffer,
     ggml_backend_buffer_i,
     ggml_backend_buffer_type,
     ggml_backend_buffer_type_i,
 )
-from stepggml.ggml.impl import GGML_ABORT, GGML_LOG_ERROR, NULL
+from stepggml.ggml.impl import GGML_ABORT, GGML_LOG_ERROR, GGML_PAD, NULL
 from stepggml.ggml.layout import ggml_is_contiguous
 from stepggml.ggml.op import GGML_OP_GET_ROWS, GGML_OP_MUL_MAT
 from stepggml.ggml.quants import row_functions
@@ -135,14 +137,7 @@ def pack(tensor: ggml_tensor, data: int, first: int, n_groups: int) -> None:
         place = tensor.data + (first + start) * step
         _kernels.pack_groups(tensor.type, data + start * step, place, end - start, tensor.ne[0])
 
-    helpers = [threading.Thread(target=pack_part, args=(i,)) for i in range(1, n_parts)]
-    for helper in helpers:
-        helper.start()
-    try:
-        pack_part(0)
-    finally:
-        for helper in helpers:
-            helper.join()
+    in_threads(pack_part, range(n_parts))
 
 
 def ggml_backend_cpu_repack_buffer_get_tensor(
@@ -203,41 +198,6 @@ repack_buffer_i = ggml_backend_buffer_i(
     reset=None,
 )
 
-class Rearranger:
-    """Rearranges matrices that lie in mapped files while the program goes on: nobody may read them before `wait`.
-
-    A loader offers each copy to `take`; the files must stay mapped until `wait` returns.
-    """
-
-    def __init__(self) -> None:
-        self.jobs: list[int] = []
-        self.thread: threading.Thread | None = None
-
-    def take(self, tensor: ggml_tensor, data: int) -> bool:
-        """Put off the copying of a whole tensor from `data`. False when that is not for a rearranger to do."""
-        if self.thread is not None or not is_repacked(tensor):
-            return False
-        self.jobs.extend((tensor.type, tensor.ne[0], tensor.ne[1], data, tensor.data))
-        return True
-
-    def start(self) -> None:
-        """Begin with what was taken."""
-        jobs = (ctypes.c_int64 * len(self.jobs))(*self.jobs)
-        self.jobs.clear()
-
-        def run() -> None:
-            _kernels.pack_mapped(ctypes.addressof(jobs), len(jobs) // 5, mmap.PAGESIZE)
-
-        self.thread = threading.Thread(target=run)
-        self.thread.start()
-
-    def wait(self) -> None:
-        """Return when all is in its place."""
-        if self.thread is not None:
-            self.thread.join()
-            self.thread = None
-
-
 # ----------------------------------------------------------------------------------------------------------------------
 # buffer type
 
@@ -279,3 +239,58 @@ def repack_buffer_types() -> list[ggml_backend_buffer_type]:
     if os.environ.get(ENVIRONMENT, "1") == "0":
         return []
     return [ggml_backend_cpu_repack_buffer_type()]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# weights that are in use already
+
+
+def repack_mapped(tensors: Iterable[ggml_tensor]) -> ggml_backend_buffer | None:
+    """Move those matrices among `tensors` that can be repacked from the mapped files they lie in to a buffer of this
+    type; the files' pages are given back. Not in C.
+
+    Returns the buffer, which the caller frees after the tensors' last use; None when there is nothing to move, the
+    user does not want it (STEPGGML_REPACK), or memory is missing: then nothing has changed.
+    """
+    movable = [tensor for tensor in tensors if can_be_repacked(tensor) and not is_repacked(tensor)]
+    types = repack_buffer_types()
+    if not movable or not types:
+        return None
+    offsets = [0]
+    for tensor in movable:
+        offsets.append(GGML_PAD(offsets[-1] + ggml_nbytes(tensor), TENSOR_ALIGNMENT))
+    buffer = ggml_backend_buft_alloc_buffer(types[0], offsets[-1])
+    if buffer is None:
+        return None
+    base = ggml_backend_buffer_get_base(buffer)
+
+    # each thread takes a stretch of the buffer, so that its pages come into being as the files' go
+    jobs: list[list[int]] = [[] for _ in range(min(MAX_PARTS, os.cpu_count() or 1))]
+    for tensor, offset in zip(movable, offsets, strict=False):
+        part = offset * len(jobs) // offsets[-1]
+        jobs[part].extend((tensor.type, tensor.ne[0], tensor.ne[1], tensor.data, base + offset))
+    in_threads(pack_jobs, jobs)
+
+    for tensor, offset in zip(movable, offsets, strict=False):
+        tensor.buffer = buffer
+        tensor.data = base + offset
+        tensor.extra = REPACKED
+    return buffer
+
+
+def pack_jobs(numbers: list[int]) -> None:
+    """Jobs as the compiled function has them, one after the other."""
+    jobs = (ctypes.c_int64 * len(numbers))(*numbers)
+    _kernels.pack_mapped(ctypes.addressof(jobs), len(numbers) // 5, mmap.PAGESIZE)
+
+
+def in_threads(function: Callable[[Any], None], parts: Sequence[Any]) -> None:
+    """Call `function` with each part, all at the same time."""
+    helpers = [threading.Thread(target=function, args=(part,)) for part in parts[1:]]
+    for helper in helpers:
+        helper.start()
+    try:
+        function(parts[0])
+    finally:
+        for helper in helpers:
+            helper.join()

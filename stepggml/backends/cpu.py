@@ -56,12 +56,12 @@ from stepggml.ggml.types import GGML_TYPE_F32, ggml_get_type_traits
 
 from ._cpu_buffer import ggml_backend_cpu_buffer_from_ptr, ggml_backend_cpu_buffer_type
 from ._cpu_repack import (
-    Rearranger,
     can_be_read_repacked,
     can_be_repacked,
     ggml_backend_cpu_repack_buffer_type,
     is_repacked,
     repack_buffer_types,
+    repack_mapped,
 )
 
 CPU_GUID = bytes.fromhex("aa67c7439618e6b9fb75ef4a72e0cbac")
@@ -446,7 +446,7 @@ PROC_ADDRESSES: dict[str, Callable[..., Any]] = {
     "ggml_backend_set_abort_callback": ggml_backend_cpu_set_abort_callback,
     "ggml_backend_get_features": ggml_backend_cpu_get_features,
     "ggml_backend_dev_get_extra_bufts": ggml_backend_cpu_device_get_extra_buffers_type,
-    "Rearranger": Rearranger,
+    "repack_mapped": repack_mapped,
     "set_sum_order": set_sum_order,
     "split_strings": _kernels.split_strings,
 }

@@ -129,8 +129,6 @@ class llama_model_loader(Keys):
         self.size_data = 0
         self.use_mmap = use_mmap
         self.check_tensors = check_tensors
-        # stepggml: takes over the copying of a tensor that lies mapped, for later; False: it does not
-        self.put_off: Callable[[ggml_tensor, int], bool] | None = None
 
         # the first file, or the only one
         try:
@@ -378,7 +376,7 @@ class llama_model_loader(Keys):
 
         # everything is loaded: the parts of the files that no tensor in host memory uses can go
         if self.size_done >= self.size_data:
-            if self.use_mmap and self.put_off is None:
+            if self.use_mmap:
                 self.unmap_unused()
             if progress_callback is not None:
                 return progress_callback(1.0)
@@ -410,7 +408,7 @@ class llama_model_loader(Keys):
             used = self.mmaps_used[weight.idx]
             used[0] = min(used[0], weight.offs)
             used[1] = max(used[1], weight.offs + n_size)
-        elif self.put_off is None or not self.put_off(cur, data):
+        else:
             ggml_backend_tensor_set(cur, data, 0, n_size)
             # stepggml: there is a copy now, so these pages of the file need not stay in memory
             self.mappings[weight.idx].advise_unneeded(weight.offs, weight.offs + n_size)

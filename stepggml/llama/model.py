@@ -35,7 +35,7 @@ BuftList = list[tuple[ggml_backend_device, ggml_backend_buffer_type]]
 
 
 class llama_model_params:
-    """How to load a model. The defaults are llama.cpp's, but for `prefetch`, `use_extra_bufts`, `put_off`."""
+    """How to load a model. The defaults are llama.cpp's, but for `prefetch` and `use_extra_bufts`."""
 
     def __init__(self) -> None:
         self.devices: list[ggml_backend_device] | None = None  # GPUs to use; None: all there are
@@ -53,7 +53,6 @@ class llama_model_params:
         self.use_mlock = False
         self.check_tensors = False  # look for infinities and NaNs
         self.use_extra_bufts = False  # memory in which the CPU rearranges matrices; C: always
-        self.put_off: Callable[[ggml_tensor, int], bool] | None = None  # who copies mapped tensors later; C: nobody
         self.prefetch = False  # read the whole file ahead, as llama.cpp does
 
 

@@ -130,7 +130,6 @@ def llama_model_load(
     """
     model.t_start_us = ggml_time_us()
     ml = llama_model_loader(fname, splits, params.use_mmap, params.check_tensors, params.kv_overrides)
-    ml.put_off = params.put_off
     try:
         model.fname = ml.fname
         model.hparams.vocab_only = params.vocab_only

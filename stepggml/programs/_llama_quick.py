@@ -7,13 +7,18 @@ attention reads (kv.n, a multiple of 32); and the cells a token sees are those u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..ggml import (
     GGML_PAD,
     GGML_STATUS_SUCCESS,
+    ggml_backend_buffer,
+    ggml_backend_buffer_free,
+    ggml_backend_dev_backend_reg,
+    ggml_backend_get_device,
+    ggml_backend_reg_get_proc_address,
     ggml_backend_sched_alloc_graph,
     ggml_backend_sched_reset,
     ggml_cgraph,
@@ -43,16 +48,23 @@ def can_decode_quickly(ctx: llama_context) -> bool:
 class QuickDecoder:
     """Evaluates the tokens of one sequence in a context of its own, for which nothing need be reserved yet."""
 
-    def __init__(self, ctx: llama_context, wait_for_weights: Callable[[], None]) -> None:
+    def __init__(self, ctx: llama_context, repack: bool) -> None:
         self.ctx = ctx
-        self.wait_for_weights = wait_for_weights
+        self.repack = repack
+        self.repacked: ggml_backend_buffer | None = None
         meta = ctx.buf_compute_meta
-        self.moving = MovingGraph(
-            ctx.backend_cpu, (meta.address, meta.size), self.build, lambda: reserve_worst_case(ctx)
-        )
+        self.moving = MovingGraph(ctx.backend_cpu, (meta.address, meta.size), self.build, self.reserve)
         self.padding = llama_kv_cache_get_padding()
         for backend, set_n_threads in ctx.set_n_threads_fns:
             set_n_threads(backend, ctx.cparams.n_threads)
+
+    def reserve(self) -> None:
+        """After the first graph: room for the largest one, and the weights to where they multiply fastest."""
+        reserve_worst_case(self.ctx)
+        if self.repack:
+            reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(self.ctx.backend_cpu))
+            repack_mapped = ggml_backend_reg_get_proc_address(reg, "repack_mapped")
+            self.repacked = repack_mapped(self.ctx.model.tensors_by_name.values())
 
     def build(self, kind: Kind, counters: Counters) -> ggml_cgraph:
         """The graph, allocated, as decode_ubatch has it."""
@@ -87,7 +99,6 @@ class QuickDecoder:
         n_kv = min(kv_self.size, GGML_PAD(n_past + n_tokens, self.padding))
         self.moving.place((n_tokens, has_output), (n_past, n_kv))
         self.set_inputs(tokens, n_past, has_output)
-        self.wait_for_weights()
         status = self.moving.compute()
         if status != GGML_STATUS_SUCCESS:
             raise DecodeError(f"failed to decode {n_tokens} tokens: {ggml_status_to_string(status)}")
@@ -116,5 +127,7 @@ class QuickDecoder:
                 mask[i, : n_past + i + 1] = 0.0
 
     def close(self) -> None:
-        """Drop the plan."""
+        """Drop the plans and give back the repacked weights; nothing more can be evaluated."""
         self.moving.close()
+        ggml_backend_buffer_free(self.repacked)
+        self.repacked = None

@@ -8,12 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..ggml import (
-    GGML_BACKEND_DEVICE_TYPE_CPU,
     GGML_PAD,
     GGUF_TYPE_ARRAY,
-    ggml_backend_dev_backend_reg,
-    ggml_backend_dev_by_type,
-    ggml_backend_reg_get_proc_address,
     ggml_backend_sched_get_buffer_size,
     ggml_nbytes,
     ggml_time_us,
@@ -132,25 +128,20 @@ class LlamaEvaluator:
         self.ctx = None
         self.model = None
         self.decoder = None
-        self.rearranger = None
         self.run = Generation()
         llama_backend_init()
         try:
             t_start_us = ggml_time_us()
             mparams = make_model_params(params)
-            if quick and params.use_extra_bufts:
-                self.rearranger = new_rearranger()
-                mparams.put_off = self.rearranger.take
+            # a quick run leaves them mapped until the first token is out: fresh memory takes its time
+            mparams.use_extra_bufts = params.use_extra_bufts and not quick
             self.model = llama_model_load_from_file(params.model, mparams)
-            if self.rearranger is not None:
-                self.rearranger.start()
             cparams = make_context_params(params)
             cparams.reserve = not quick
             self.ctx = llama_init_from_model(self.model, cparams)
             if quick and can_decode_quickly(self.ctx):
-                self.decoder = QuickDecoder(self.ctx, self.wait)
+                self.decoder = QuickDecoder(self.ctx, params.use_extra_bufts)
             elif quick:
-                self.wait()
                 reserve_worst_case(self.ctx)
             self.t_load_us = ggml_time_us() - t_start_us
             self.prompt = tokenize_prompt(self.model, self.ctx, params)
@@ -162,12 +153,6 @@ class LlamaEvaluator:
         self.n_predict = limit_n_predict(self.ctx, params.n_predict, len(self.prompt))
         self.n_threads = params.n_threads
         self.backend = params.backend or "CPU"
-
-    def wait(self) -> None:
-        """Return when all weights are in their places: they may still be rearranged while the first graph is built."""
-        if self.rearranger is not None:
-            self.rearranger.wait()
-            self.rearranger = None
 
     @property
     def n_past(self) -> int:
@@ -218,19 +203,12 @@ class LlamaEvaluator:
 
     def close(self) -> None:
         """Give all memory back."""
-        self.wait()
         if self.decoder is not None:
             self.decoder.close()
         llama_free(self.ctx)
         llama_model_free(self.model)
         self.ctx = None
         self.model = None
-
-
-def new_rearranger() -> Any:
-    """What the CPU has for rearranging weights beside other work."""
-    reg = ggml_backend_dev_backend_reg(ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU))
-    return ggml_backend_reg_get_proc_address(reg, "Rearranger")()
 
 
 def plain_keys(ml: llama_model_loader) -> dict[str, str]:
