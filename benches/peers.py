@@ -52,6 +52,13 @@ for name, parts in (("pp", [tokens[:n_pp]]), ("tg", [[token] for token in tokens
 print(json.dumps(found))
 """
 
+MACHINE = """
+import json, sys
+from stepggml.cli._machine import measure_machine
+machine = measure_machine([int(sys.argv[1])])[int(sys.argv[1])]
+print(json.dumps([machine.fma_gflops, machine.read_gb_per_s]))
+"""
+
 # Measurements by name: "pp", "tg" (tokens/s), "load ms", "first token ms", "memory MB", "bench memory MB"; of ours also
 # "pp share", "tg share".
 Figures = dict[str, float]
@@ -104,13 +111,17 @@ def run_ours(model: str, args: argparse.Namespace) -> Figures:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     stepggml = [sys.executable, "-m", "stepggml"]
     sizes = f"--pp {args.pp} --tg {args.tg} -d {args.depth} -t {args.threads} -r {REPETITIONS}".split()
-    bench = finish([*stepggml, "bench", "-m", model, *sizes, "-o", "json"], env)
+    bench = finish([*stepggml, "bench", "-m", model, *sizes, "--no-limits", "-o", "json"], env)
+    fma_gflops, read_gb_per_s = json.loads(finish([sys.executable, "-c", MACHINE, str(args.threads)], env).stdout)
     figures = {"bench memory MB": bench.memory_mb}
     for record in json.loads(bench.stdout):
         figures[record["test"]] = record["tokens_per_s"]
         figures["load ms"] = record["load_ms"]
         # a prompt keeps the multipliers busy, single tokens the memory
-        figures[f"{record['test']} share"] = record["share_of_fma" if record["test"] == "pp" else "share_of_read"]
+        if record["test"] == "pp":
+            figures["pp share"] = record["gflops"] / fma_gflops
+        else:
+            figures["tg share"] = record["weights_gb_per_s"] / read_gb_per_s
     run = finish([*stepggml, "run", "-m", model, "-p", PROMPT, "-n", "1", "-t", str(args.threads)], env)
     return figures | first_token(run)
 
