@@ -67,6 +67,8 @@ def build_parser(wanted: str = "") -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status."""
+    # numpy's threads would turn in circles beside ours; no large product is left to numpy
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     arguments = list(sys.argv[1:] if argv is None else argv) or [DEFAULT_COMMAND]
     parser = build_parser(arguments[0])
     args = parser.parse_args(arguments)

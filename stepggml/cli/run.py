@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -74,13 +75,19 @@ class Printer:
 
 def execute(args: argparse.Namespace) -> int:
     """Generate; returns the exit status."""
-    start_log(args.verbose)
-    options = run_options(args)
+    # what is imported stays: nothing to look for in it, now or later
+    gc.disable()
+    try:
+        start_log(args.verbose)
+        options = run_options(args)
 
-    from ..programs import open_program
-    from ..programs._generate import generate
+        from ..programs import open_program
+        from ..programs._generate import generate
 
-    program = open_program(options.model)
+        program = open_program(options.model)
+    finally:
+        gc.freeze()
+        gc.enable()
     printer = Printer(quiet=args.json)
     try:
         run = generate(program, options, printer.put_token)
