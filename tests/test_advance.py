@@ -315,6 +315,14 @@ def test_generating_gives_the_same_tokens(options: dict) -> None:
     assert runs[0] == runs[1]
 
 
+@pytest.mark.parametrize(("n_predict", "n_ctx"), [(0, 32), (27, 64), (5000, 256), (-1, 256)])
+def test_the_cache_of_a_quick_run_is_as_large_as_it_can_get(n_predict: int, n_ctx: int) -> None:
+    evaluator = evaluator_of(DATA / "gguf" / "llama-Q8_0.gguf", True, n_ctx=0, n_predict=n_predict)
+    assert evaluator.ctx.kv_self.size == n_ctx
+    assert evaluator.n_predict == (n_ctx - len(PROMPT) if n_predict in (-1, 5000) else n_predict)
+    evaluator.close()
+
+
 def test_generating_with_a_gguf() -> None:
     program = open_program(str(DATA / "gguf" / "llama-Q4_0.gguf"))
     options = RunOptions(model=program.path, prompt=b"Once upon a time", n_predict=40, n_ctx=128, seed=3)

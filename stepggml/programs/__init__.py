@@ -30,8 +30,8 @@ MAGIC_SIZE = 4
 class RunOptions:
     """What a user can ask of a run, whatever the format.
 
-    n_ctx 0: as many tokens as the model knows positions; n_threads 0: the default. repack: put quantized weights where
-    they multiply fastest, in another order than the file's.
+    n_ctx 0: as many tokens as the model knows positions, or, in a quick run, as it can come to; n_threads 0: the
+    default. repack: put quantized weights where they multiply fastest, in another order than the file's.
     """
 
     model: str = BUILT_IN_MODEL

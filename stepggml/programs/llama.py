@@ -138,6 +138,8 @@ class LlamaEvaluator:
             self.model = llama_model_load_from_file(params.model, mparams)
             cparams = make_context_params(params)
             cparams.reserve = not quick
+            if quick and cparams.n_ctx == 0:
+                cparams.n_ctx = self.reachable_ctx()
             self.ctx = llama_init_from_model(self.model, cparams)
             if quick and can_decode_quickly(self.ctx):
                 self.decoder = QuickDecoder(self.ctx, params.use_extra_bufts)
@@ -153,6 +155,21 @@ class LlamaEvaluator:
         self.n_predict = limit_n_predict(self.ctx, params.n_predict, len(self.prompt))
         self.n_threads = params.n_threads
         self.backend = params.backend or "CPU"
+
+    def reachable_ctx(self) -> int:
+        """How many tokens the run can come to; 0, the model's own number, when that is no fewer.
+
+        Each channel of the values lies by itself, a context apart from the next: one token in a cache for 8192 touches
+        as many pages as there are channels.
+        """
+        params = self.params
+        if params.n_predict < 0:
+            return 0
+        tokens = params.tokens
+        if tokens is None:
+            tokens = llama_tokenize(self.model.vocab, params.prompt, True, True)
+        n_ctx = len(tokens) + params.n_predict
+        return n_ctx if n_ctx < self.model.hparams.n_ctx_train else 0
 
     @property
     def n_past(self) -> int:

@@ -19,6 +19,8 @@ GELU_COEF_A = np.float32(0.044715)
 GELU_QUICK_COEF = np.float32(-1.702)
 SQRT_2_OVER_PI = np.float32(0.79788456080286535587989211986876)
 
+HALVES_AT_ONCE = 1 << 12
+
 # gelu and gelu_quick of every half, as halves: 128 KB each
 ggml_table_gelu_f16 = np.zeros(1 << 16, dtype=np.uint16)
 ggml_table_gelu_quick_f16 = np.zeros(1 << 16, dtype=np.uint16)
@@ -26,13 +28,16 @@ ggml_table_gelu_quick_f16 = np.zeros(1 << 16, dtype=np.uint16)
 
 def init_gelu_tables() -> None:
     """Compute both tables. Part of ggml_cpu_init's work on its first call."""
-    bits = np.arange(1 << 16, dtype=np.uint16)
-    f = bits.view(np.float16).astype(np.float32)
-    with np.errstate(invalid="ignore", over="ignore"):
-        gelu = ggml_gelu_f32(f)
-        gelu_quick = ggml_gelu_quick_f32(f)
-        ggml_table_gelu_f16[:] = gelu.astype(np.float16).view(np.uint16)
-        ggml_table_gelu_quick_f16[:] = gelu_quick.astype(np.float16).view(np.uint16)
+    # some halves at a time: what lies between a half and its result stays in the cache
+    for first in range(0, 1 << 16, HALVES_AT_ONCE):
+        part = slice(first, first + HALVES_AT_ONCE)
+        bits = np.arange(first, first + HALVES_AT_ONCE, dtype=np.uint16)
+        f = bits.view(np.float16).astype(np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):
+            gelu = ggml_gelu_f32(f)
+            gelu_quick = ggml_gelu_quick_f32(f)
+            ggml_table_gelu_f16[part] = gelu.astype(np.float16).view(np.uint16)
+            ggml_table_gelu_quick_f16[part] = gelu_quick.astype(np.float16).view(np.uint16)
 
 
 def ggml_gelu_f32(x: np.ndarray) -> np.ndarray:
