@@ -15,7 +15,6 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from stepggml import _kernels
@@ -298,7 +297,8 @@ def ggml_backend_cpu_set_abort_callback(
 def cpu_model_name() -> str:
     """The processor's own name for itself, or "CPU"."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
     except OSError:
         return platform.processor() or "CPU"
     for line in lines:

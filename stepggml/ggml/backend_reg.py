@@ -16,7 +16,6 @@ import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 
 from .backend import (
@@ -64,17 +63,34 @@ def get_reg() -> ggml_backend_registry:
 # loading
 
 
-def backends_folder() -> Path:
+def backends_folder() -> str:
     """The folder of the backends that come with stepggml."""
     package = importlib.import_module(BACKENDS_PACKAGE)
-    return Path(next(iter(package.__path__)))
+    return next(iter(package.__path__))
 
 
-def backend_names(folder: Path) -> list[str]:
+def python_files(folder: str | os.PathLike) -> list[str]:
+    """Names of the Python files in a folder, without ".py", sorted; none when there is no such folder."""
+    if not os.path.isdir(folder):
+        return []
+    stems = []
+    for file in os.listdir(folder):
+        stem, suffix = os.path.splitext(file)
+        if suffix == ".py":
+            stems.append(stem)
+    return sorted(stems)
+
+
+def stem_of(path: str | os.PathLike) -> str:
+    """The name of a file without its folder and suffix."""
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def backend_names(folder: str | os.PathLike) -> list[str]:
     """Names of the backends in a folder, the CPU's last. A leading underscore marks a helper, "-" a variant."""
     names = set()
-    for path in folder.glob("*.py"):
-        name = path.stem.partition("-")[0]
+    for stem in python_files(folder):
+        name = stem.partition("-")[0]
         if name and not name.startswith("_") and name != "cpu":
             names.add(name)
     ordered = sorted(names)
@@ -89,7 +105,7 @@ def ggml_backend_load_all() -> None:
 
 def ggml_backend_load_all_from_path(dir_path: str | os.PathLike | None) -> None:
     """Load the best file of each backend in a folder (None: the one that comes with stepggml). C: from a fixed list."""
-    folder = backends_folder() if dir_path is None else Path(dir_path)
+    folder = backends_folder() if dir_path is None else dir_path
     for name in backend_names(folder):
         ggml_backend_load_best(name, True, folder)
 
@@ -107,11 +123,18 @@ def ggml_backend_load_best(
     A file's score is what its ggml_backend_score() says: 0 when this machine cannot run it. A file without that
     function is taken when no other has a score.
     """
-    folder = backends_folder() if user_search_path is None else Path(user_search_path)
+    folder = backends_folder() if user_search_path is None else user_search_path
     best_score = 0
     best_path = None
-    for path in sorted(folder.glob(f"{name}-*.py")) + [folder / f"{name}.py"]:
-        if not path.is_file():
+    # of equals the first wins, so the one without a variant comes last
+    stems = []
+    for stem in python_files(folder):
+        if stem.startswith(f"{name}-"):
+            stems.append(stem)
+    stems.append(name)
+    for stem in stems:
+        path = os.path.join(folder, f"{stem}.py")
+        if not os.path.isfile(path):
             continue
         module = import_backend(path)
         if module is None:
@@ -128,18 +151,19 @@ def ggml_backend_load_best(
             best_path = path
 
     if best_path is None:
-        best_path = folder / f"{name}.py"
-        if not best_path.is_file():
+        best_path = os.path.join(folder, f"{name}.py")
+        if not os.path.isfile(best_path):
             return None
     return ggml_backend_load(best_path)
 
 
-def import_backend(path: Path) -> ModuleType | None:
+def import_backend(path: str | os.PathLike) -> ModuleType | None:
     """The module in a file, or None with a message. Files of stepggml's own folder are imported by their names."""
+    stem = stem_of(path)
     try:
-        if path.parent == backends_folder() and "-" not in path.stem:
-            return importlib.import_module(f"{BACKENDS_PACKAGE}.{path.stem}")
-        spec = importlib.util.spec_from_file_location(path.stem.replace("-", "_"), path)
+        if os.path.dirname(path) == backends_folder() and "-" not in stem:
+            return importlib.import_module(f"{BACKENDS_PACKAGE}.{stem}")
+        spec = importlib.util.spec_from_file_location(stem.replace("-", "_"), path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
@@ -153,8 +177,7 @@ def ggml_backend_load(path: str | os.PathLike) -> ggml_backend_reg | None:
 
     The file defines ggml_backend_<name>_reg(), and ggml_backend_score() if it may not run everywhere.
     """
-    path = Path(path)
-    name = path.stem.partition("-")[0]
+    name = stem_of(path).partition("-")[0]
     module = import_backend(path)
     if module is None:
         return None
