@@ -79,14 +79,16 @@ cdef inline void dots(int type, const char *x, int64_t x_step, int64_t n_rows, c
     `ahead`: rows to ask for; or NULL.
     """
     cdef vfloat sums[ROWS]
+    cdef float totals[ROWS]
     cdef int64_t r
     for r in range(n_rows):
         sums[r] = partial_dot(type, x + r * x_step, y, n, ahead + r * x_step if ahead != NULL else NULL)
-    if n_rows == ROWS:
-        v_sum4(sums, out)
-    else:
-        for r in range(n_rows):
-            out[r] = v_sum(sums[r])
+    for r in range(n_rows, ROWS):
+        sums[r] = v_set1(0)
+    # always all of them, so that a row's lanes are added in one order whatever rows are its neighbours
+    v_sum4(sums, totals)
+    for r in range(n_rows):
+        out[r] = totals[r]
     if n % V_LANES > 0:
         for r in range(n_rows):
             out[r] += rest_of_dot(type, x + r * x_step, y, n)

@@ -83,7 +83,8 @@ cdef extern from * nogil:
     /* -------------------------------------------------------------------------------------------- vectors of floats */
     V_INLINE vfloat v_load(const float *p) { vfloat v; memcpy(&v, p, V_BYTES); return v; }
     V_INLINE void v_store(float *p, vfloat v) { memcpy(p, &v, V_BYTES); }
-    V_INLINE vfloat v_set1(float f) { return (vfloat){0} + f; }
+    /* minus 0, which leaves every number as it is: plus 0 would make a -0 a 0, and so cost an addition */
+    V_INLINE vfloat v_set1(float f) { return f - (vfloat){0}; }
     /* a > b ? a : b, also for NaN */
     V_INLINE vfloat v_max(vfloat a, vfloat b) {
     #if defined(__AVX512F__)
@@ -118,12 +119,30 @@ cdef extern from * nogil:
     /* Asks for the cache line at p, to be in the second cache when it is needed. Any address will do. */
     V_INLINE void prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }
     V_INLINE void prefetch_near(const void *p) { __builtin_prefetch(p, 0, 3); }
+    /* Halves, then quarters, and so on: spelled out, or the compiler adds the lanes now in one order, now in another. */
     V_INLINE float v_sum(vfloat v) {
+    #if defined(__AVX512F__)
+        __m512 a = (__m512)v;
+        a = _mm512_add_ps(a, _mm512_shuffle_f32x4(a, a, 0x4E));
+        a = _mm512_add_ps(a, _mm512_shuffle_f32x4(a, a, 0xB1));
+        a = _mm512_add_ps(a, _mm512_permute_ps(a, 0x4E));
+        return _mm512_cvtss_f32(_mm512_add_ps(a, _mm512_permute_ps(a, 0xB1)));
+    #elif defined(__AVX2__)
+        __m256 a = (__m256)v;
+        a = _mm256_add_ps(a, _mm256_permute2f128_ps(a, a, 1));
+        a = _mm256_add_ps(a, _mm256_permute_ps(a, 0x4E));
+        return _mm256_cvtss_f32(_mm256_add_ps(a, _mm256_permute_ps(a, 0xB1)));
+    #elif defined(__SSE2__)
+        __m128 a = (__m128)v;
+        a = _mm_add_ps(a, _mm_shuffle_ps(a, a, 0x4E));
+        return _mm_cvtss_f32(_mm_add_ps(a, _mm_shuffle_ps(a, a, 0xB1)));
+    #else
         float s = 0;
         for (int i = 0; i < V_LANES; i++) s += v[i];
         return s;
+    #endif
     }
-    /* The sums of four vectors, side by side. Each is built from halves, then quarters, and so on. */
+    /* The sums of four vectors, side by side, each in the same order. */
     V_INLINE void v_sum4(const vfloat *v, float *out) {
     #if defined(__AVX512F__)
         __m512 a = (__m512)v[0], b = (__m512)v[1], c = (__m512)v[2], d = (__m512)v[3];

@@ -24,7 +24,7 @@ KERNEL_MODULES = {
     "unary": (),
     "attention": (),
     "reduce": SUM_FLAGS,
-    "matmul": SUM_FLAGS + INLINE_FLAGS,
+    "matmul": INLINE_FLAGS,
     "ordered": EXACT_FLAGS,
     "ordered_exp": EXACT_FLAGS,
     "rows": EXACT_FLAGS,
