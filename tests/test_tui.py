@@ -57,6 +57,13 @@ def test_panes_and_keys(screen: Screen) -> None:
     ready(screen, r"43/167|node_43|▸ +\d+ NORM")
 
 
+def test_keys_pressed_while_a_command_runs_wait(screen: Screen) -> None:
+    screen.type("si 5", ENTER)
+    ready(screen, r"\b5/167")
+    screen.type(f(7) * 6)
+    ready(screen, r"\b11/167")
+
+
 def test_sizes(screen: Screen) -> None:
     screen.type("si 28", ENTER)
     ready(screen, r"▸ +27 SOFT_MAX")

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 WIDE = 120  # columns from which panes stand side by side
 MAX_OUTPUT = 5000  # lines kept
+MOST_WAITING = 8  # commands that wait for the one that is running
 LEAVE = ("q", "quit", "exit", "tui")
 
 # Key, what the bottom line calls it, and the command it types.
@@ -130,6 +131,8 @@ class Tui:
     ) -> None:
         self.console = console
         self.busy = False
+        self._lock = threading.Lock()
+        self._waiting: list[str] = []  # commands of keys that were pressed while another was running
         self.generation = 0
         self.zoom: str | None = None
         self.scroll = 0
@@ -305,6 +308,7 @@ class Tui:
             if self.question is not None:
                 self._reply("n")
             elif self.busy:
+                self._waiting.clear()
                 self.console.session.interrupt()
             else:
                 self.console.collector = None
@@ -339,25 +343,42 @@ class Tui:
         return False
 
     def run(self, text: str) -> None:
-        """Give a line to the console, in a thread."""
-        if self.busy:
-            return
-        self.busy = True
+        """Give a line to the console, in a thread; after the command that is running, if there is one."""
+        with self._lock:
+            if self.busy:
+                # a key that is held down must not run on for long
+                if len(self._waiting) < MOST_WAITING:
+                    self._waiting.append(text)
+                return
+            self.busy = True
         self.scroll = 0
         threading.Thread(target=self._work, args=(text,), name="stepggml-command", daemon=True).start()
 
-    def _work(self, text: str) -> None:
-        self.painter.fixed_width = max(MIN_WIDTH, min(self.columns, MAX_WIDTH))
-        if text.strip():
-            self.console.show(Line(("prompt", PROMPT), text))
-        try:
-            self.console.run_line(text)
-        finally:
-            self.generation += 1
-            self.busy = False
-            self.redraw()
+    def _work(self, text: str | None) -> None:
+        while text is not None:
+            self.painter.fixed_width = max(MIN_WIDTH, min(self.columns, MAX_WIDTH))
+            if text.strip():
+                self.console.show(Line(("prompt", PROMPT), text))
+            try:
+                self.console.run_line(text)
+            except BaseException:
+                self._waiting.clear()
+                raise
+            finally:
+                self.generation += 1
+                text = self._next_text()
+                self.redraw()
         if self.console.done and self.app.loop is not None:
             self.app.loop.call_soon_threadsafe(self.app.exit)
+
+    def _next_text(self) -> str | None:
+        """What was asked for meanwhile; None, and the next command may come."""
+        with self._lock:
+            if self._waiting and not self.console.done:
+                return self._waiting.pop(0)
+            self._waiting.clear()
+            self.busy = False
+            return None
 
     def confirm(self, question: str) -> bool:
         """Ask in the command line; called by a command, in its thread."""
