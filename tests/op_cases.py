@@ -6,6 +6,7 @@ compares with the references and prints one JSON line per run; tests/test_ops.py
 
 from __future__ import annotations
 
+import ctypes
 import json
 from collections.abc import Iterator
 from functools import cache
@@ -131,7 +132,7 @@ def main() -> None:
     from stepggml.ggml.ops._vec import ggml_table_gelu_f16, ggml_table_gelu_quick_f16
 
     ggml_cpu_init()
-    _kernels.set_gelu_tables(ggml_table_gelu_f16.ctypes.data, ggml_table_gelu_quick_f16.ctypes.data)
+    _kernels.set_gelu_tables(ctypes.addressof(ggml_table_gelu_f16), ctypes.addressof(ggml_table_gelu_quick_f16))
     print(json.dumps({"variant": _kernels.chosen().name}))
     for n_threads in (1, 2):
         for result in kernel_runs(n_threads):

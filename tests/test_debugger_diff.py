@@ -133,7 +133,7 @@ def test_later_evaluations_get_the_same_tokens() -> None:
         assert (comparison.eval, comparison.n_past, comparison.n_tokens) == (2, 7, 1)
         evaluator = open_program(Q4_0).start(session.program.options)
         try:
-            logits = [evaluator.eval(chunk) for chunk in chunks][-1]
+            logits = np.asarray([evaluator.eval(chunk) for chunk in chunks][-1])
         finally:
             evaluator.close()
         assert comparison.last_b[0] == int(logits.argmax())

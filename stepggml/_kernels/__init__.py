@@ -30,7 +30,7 @@ except ImportError as e:
     raise ImportError(f"stepggml's compiled kernels are missing ({e}): run `make build` or `pip install .`") from e
 
 __all__ = [
-    "ENVIRONMENT", "GROUP_ROWS", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row",
+    "ENVIRONMENT", "GROUP_ROWS", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row", "first_largest",
     "kernel_address", "kernel_names", "measurements", "pack_groups", "pack_mapped", "quantize_row", "set_gelu_tables",
     "split_strings", "struct_layout", "unpack_groups", "variants",
 ]
@@ -151,6 +151,11 @@ def quantize_row(type_id: int, src_addr: int, dst_addr: int, n: int, runtime: bo
 def dequantize_row(type_id: int, src_addr: int, dst_addr: int, n: int) -> None:
     """Convert n elements of a type to floats. Raises ValueError as quantize_row does."""
     _modules[_loaded(None)]["quants"].dequantize_row(type_id, src_addr, dst_addr, n)
+
+
+def first_largest(floats: memoryview) -> int:
+    """Where in a buffer of floats the largest is; of equal ones the first; a NaN never is."""
+    return _modules[_loaded(None)]["reduce"].first_largest(floats)
 
 
 def pack_groups(type_id: int, src_addr: int, dst_addr: int, n_groups: int, n_per_row: int) -> None:

@@ -1,7 +1,9 @@
 """Kernels that sum or search a row: NORM, RMS_NORM, ARGMAX (C: ops.cpp, vec.cpp). Sums are in double, as ggml's.
+And the search of greedy sampling.
 
 Compiled with SUM_FLAGS: gcc may keep several partial sums, one per lane of a vector.
 """
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY, sqrtf
 from libc.stdint cimport int32_t, int64_t
 
@@ -10,6 +12,9 @@ from .ggml cimport (
     same_shape,
 )
 from .team cimport share
+
+cdef enum:
+    LANES = 16
 
 
 cdef inline bint rows_are_dense(const ggml_tensor *a, const ggml_tensor *dst) noexcept nogil:
@@ -89,6 +94,35 @@ cdef int ggml_compute_forward_argmax(const ggml_compute_params *params, ggml_ten
                 index = i
         (<int32_t *>dst.data)[row] = index
     return DONE
+
+
+def first_largest(floats) -> int:
+    """Where in a buffer of floats the largest is; of equal ones the first; a NaN never is. 0 when there is none."""
+    cdef Py_buffer view
+    cdef float best[LANES]
+    cdef float largest = -INFINITY
+    cdef const float *x
+    cdef int64_t n, i, lane
+    PyObject_GetBuffer(floats, &view, PyBUF_SIMPLE)
+    try:
+        x = <const float *>view.buf
+        n = view.len // 4
+        # sixteen searches side by side, one per lane of a vector, for the value alone
+        for lane in range(LANES):
+            best[lane] = -INFINITY
+        for i in range(0, n - n % LANES, LANES):
+            for lane in range(LANES):
+                best[lane] = x[i + lane] if x[i + lane] > best[lane] else best[lane]
+        for lane in range(LANES):
+            largest = best[lane] if best[lane] > largest else largest
+        for i in range(n - n % LANES, n):
+            largest = x[i] if x[i] > largest else largest
+        for i in range(n):
+            if x[i] == largest:
+                return i
+        return 0
+    finally:
+        PyBuffer_Release(&view)
 
 
 KERNELS = {

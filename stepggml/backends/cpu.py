@@ -47,10 +47,18 @@ from stepggml.ggml.impl import (
     ggml_aligned_malloc,
 )
 from stepggml.ggml.layout import ggml_is_empty
-from stepggml.ggml.op import GGML_OP_MUL_MAT, GGML_OP_NONE, ggml_compute_params, ggml_op_name
+from stepggml.ggml.op import (
+    GGML_OP_MUL_MAT,
+    GGML_OP_NONE,
+    GGML_OP_UNARY,
+    GGML_UNARY_OP_GELU,
+    GGML_UNARY_OP_GELU_QUICK,
+    ggml_compute_params,
+    ggml_op_name,
+)
 from stepggml.ggml.ops import op_records
 from stepggml.ggml.ops._vec import ggml_table_gelu_f16, ggml_table_gelu_quick_f16
-from stepggml.ggml.tensor import ggml_op_desc, ggml_tensor, tensor_at
+from stepggml.ggml.tensor import ggml_get_unary_op, ggml_op_desc, ggml_tensor, tensor_at
 from stepggml.ggml.types import GGML_TYPE_F32, ggml_get_type_traits
 
 from ._cpu_buffer import ggml_backend_cpu_buffer_from_ptr, ggml_backend_cpu_buffer_type
@@ -124,6 +132,8 @@ def ggml_backend_cpu_graph_plan_create(backend: ggml_backend, cgraph: ggml_cgrap
         if record.is_noop or ggml_is_empty(node):
             continue
         _check_operands(node)
+        if reads_gelu_table(node):
+            ggml_cpu_init()
         n_tasks = min(record.n_tasks(node, context.n_threads), cplan.n_threads)
         nodes.append(node)
         steps.append((kernel_of(node, context.sum_order), ctypes.addressof(node), n_tasks))
@@ -181,6 +191,11 @@ def ggml_backend_cpu_graph_compute(backend: ggml_backend, cgraph: ggml_cgraph) -
     """Plan and run. Returns a ggml_status."""
     plan = ggml_backend_cpu_graph_plan_create(backend, cgraph)
     return ggml_backend_cpu_graph_plan_compute(backend, plan)
+
+
+def reads_gelu_table(node: ggml_tensor) -> bool:
+    """Whether a node looks its results up: then the tables must have been filled."""
+    return node.op == GGML_OP_UNARY and ggml_get_unary_op(node) in (GGML_UNARY_OP_GELU, GGML_UNARY_OP_GELU_QUICK)
 
 
 def kernel_of(node: ggml_tensor, sum_order: str) -> int:
@@ -255,10 +270,8 @@ cpu_backend_i = ggml_backend_i(
 
 
 def ggml_backend_cpu_init() -> ggml_backend:
-    """A CPU backend with 4 threads. The first one of the process fills the GELU tables."""
-    # one-time tables: better here than inside the first graph
-    ggml_cpu_init()
-    _kernels.set_gelu_tables(ggml_table_gelu_f16.ctypes.data, ggml_table_gelu_quick_f16.ctypes.data)
+    """A CPU backend with 4 threads."""
+    _kernels.set_gelu_tables(ctypes.addressof(ggml_table_gelu_f16), ctypes.addressof(ggml_table_gelu_quick_f16))
     context = ggml_backend_cpu_context()
     return ggml_backend(guid=CPU_GUID, iface=cpu_backend_i, device=ggml_backend_cpu_device(), context=context)
 
@@ -442,6 +455,7 @@ def ggml_backend_cpu_get_features(reg: ggml_backend_reg) -> dict[str, str]:
 
 
 PROC_ADDRESSES: dict[str, Callable[..., Any]] = {
+    "first_largest": _kernels.first_largest,
     "ggml_backend_set_n_threads": ggml_backend_cpu_set_n_threads,
     "ggml_backend_set_abort_callback": ggml_backend_cpu_set_abort_callback,
     "ggml_backend_get_features": ggml_backend_cpu_get_features,

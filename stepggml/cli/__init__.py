@@ -21,8 +21,12 @@ from typing import NoReturn
 
 from .. import __version__
 from ._errors import EXIT_USAGE, guarded, one_line
+from ._lazily import import_when_used
 
 DEFAULT_COMMAND = "debug"
+
+# Modules that take long to import, and that a greedy run can do without up to its first token and more.
+NOT_ALWAYS_NEEDED = ("numpy", "platform", "random")
 
 DESCRIPTION = "Step through ggml: load and run a GPT-2 line by line and node by node, every byte in view."
 EPILOG = (
@@ -50,7 +54,8 @@ def build_parser(wanted: str = "") -> argparse.ArgumentParser:
     """The parser with all its sub-commands, or with one."""
     parser = Parser(prog="stepggml", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"stepggml {__version__}")
-    subparsers = parser.add_subparsers(metavar="COMMAND", dest="command", title="commands")
+    # with a name given, no help is put together just to find one
+    subparsers = parser.add_subparsers(prog="stepggml", metavar="COMMAND", dest="command", title="commands")
     for name, module in commands(wanted).items():
         sub = subparsers.add_parser(
             name,
@@ -67,6 +72,8 @@ def build_parser(wanted: str = "") -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status."""
+    for name in NOT_ALWAYS_NEEDED:
+        import_when_used(name)
     # numpy's threads would turn in circles beside ours; no large product is left to numpy
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     arguments = list(sys.argv[1:] if argv is None else argv) or [DEFAULT_COMMAND]

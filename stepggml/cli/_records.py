@@ -105,8 +105,9 @@ def device_floats(tensor: ggml_tensor) -> np.ndarray:
     return host_floats(twin)
 
 
-def result_record(logits: np.ndarray) -> dict[str, Any]:
+def result_record(logits: memoryview) -> dict[str, Any]:
     """The last row of logits: the largest and its index (the first of equals), their sum, the first 16."""
+    logits = np.asarray(logits)
     argmax = greedy_token(logits)
     return {
         "argmax": argmax,

@@ -12,6 +12,7 @@ import ctypes
 import numpy as np
 
 from .impl import GGML_ASSERT, NULL
+from .layout import ggml_is_contiguous
 from .tensor import ggml_nbytes, ggml_tensor
 from .types import (
     GGML_TYPE_BF16,
@@ -26,16 +27,20 @@ from .types import (
     ggml_type_size,
 )
 
-DTYPES: dict[int, type] = {
-    GGML_TYPE_F32: np.float32,
-    GGML_TYPE_F16: np.float16,
-    GGML_TYPE_BF16: np.uint16,
-    GGML_TYPE_F64: np.float64,
-    GGML_TYPE_I8: np.int8,
-    GGML_TYPE_I16: np.int16,
-    GGML_TYPE_I32: np.int32,
-    GGML_TYPE_I64: np.int64,
+# numpy's names of the types whose elements it knows; BF16 as the bits
+DTYPES: dict[int, str] = {
+    GGML_TYPE_F32: "f4",
+    GGML_TYPE_F16: "f2",
+    GGML_TYPE_BF16: "u2",
+    GGML_TYPE_F64: "f8",
+    GGML_TYPE_I8: "i1",
+    GGML_TYPE_I16: "i2",
+    GGML_TYPE_I32: "i4",
+    GGML_TYPE_I64: "i8",
 }
+
+# and what Python calls two of them
+LETTERS = {GGML_TYPE_F32: "f", GGML_TYPE_I32: "i"}
 
 
 def memory_bytes(address: int, size: int) -> np.ndarray:
@@ -44,6 +49,22 @@ def memory_bytes(address: int, size: int) -> np.ndarray:
         return np.empty(0, dtype=np.uint8)
     memory = (ctypes.c_uint8 * size).from_address(address)
     return np.frombuffer(memory, dtype=np.uint8)
+
+
+def memory_view(address: int, size: int) -> memoryview:
+    """The same memory as Python itself sees it, for a few bytes that need no arithmetic."""
+    memory = (ctypes.c_uint8 * size).from_address(address)
+    return memoryview(memory).cast("B")
+
+
+def tensor_view(tensor: ggml_tensor) -> memoryview:
+    """The elements of an F32 or I32 tensor without gaps, one after the other, no copy.
+
+    Raises GGMLAbort for any other tensor, and for one without data.
+    """
+    GGML_ASSERT(tensor.data != NULL, f"tensor {tensor.name!r} has no data yet")
+    GGML_ASSERT(tensor.type in LETTERS and ggml_is_contiguous(tensor), f"tensor {tensor.name!r} is no plain list")
+    return memory_view(tensor.data, ggml_nbytes(tensor)).cast(LETTERS[tensor.type])
 
 
 def tensor_array(tensor: ggml_tensor) -> np.ndarray:

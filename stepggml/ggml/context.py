@@ -14,8 +14,6 @@ from __future__ import annotations
 import ctypes
 from enum import IntEnum
 
-import numpy as np
-
 from .impl import (
     GGML_ASSERT,
     GGML_LOG_WARN,
@@ -26,7 +24,6 @@ from .impl import (
     ggml_aligned_malloc,
     ggml_critical_section_end,
     ggml_critical_section_start,
-    ggml_table_f32_f16,
     ggml_time_init,
 )
 
@@ -92,9 +89,10 @@ _is_first_call = True
 
 
 def ggml_init(params: ggml_init_params) -> ggml_context:
-    """Make a context. The first call of the process also starts the clock and fills the half -> float table [S].
+    """Make a context. The first call of the process also starts the clock.
 
-    C: ggml_init. Raises GGMLAbort when the memory is missing or not aligned to 16.
+    C: ggml_init; [S] fills a table half -> float there, too. Raises GGMLAbort when the memory is missing or not aligned
+    to 16.
     """
     global _is_first_call
 
@@ -103,10 +101,6 @@ def ggml_init(params: ggml_init_params) -> ggml_context:
     if _is_first_call:
         # initialize time system
         ggml_time_init()
-        # fill the table of all halves: 65,536 floats, 256 KB
-        bits = np.arange(1 << 16, dtype=np.uint16)
-        halves = bits.view(np.float16)
-        ggml_table_f32_f16[:] = halves.astype(np.float32)
         _is_first_call = False
     ggml_critical_section_end()
 

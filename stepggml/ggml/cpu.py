@@ -54,11 +54,11 @@ _is_first_call = True
 def ggml_cpu_init() -> None:
     """Fill the two GELU tables, once per process.
 
-    C: ggml_cpu_init. It needs the half -> float table, so it makes sure that ggml_init has run.
+    C: ggml_cpu_init. stepggml: for the first graph that looks into them, not with the first backend.
     """
     global _is_first_call
 
-    # needed to initialize ggml_time and the table of halves
+    # needed to initialize ggml_time
     params = ggml_init_params(mem_size=0, mem_buffer=0, no_alloc=False)
     ctx = ggml_init(params)
     ggml_free(ctx)
@@ -130,6 +130,8 @@ def ggml_graph_compute(cgraph: ggml_cgraph, cplan: ggml_cplan) -> int:
 
     C: ggml_graph_compute, with its threads taken away; the values are the same.
     """
+    # one-time tables, if no backend has made them
+    ggml_cpu_init()
     scratch = ctypes.create_string_buffer(max(cplan.work_size, 1))
     params = ggml_compute_params(ith=0, nth=1, wsize=cplan.work_size, wdata=ctypes.addressof(scratch))
     for node in cgraph.nodes:

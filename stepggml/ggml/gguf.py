@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 
-import numpy as np
-
 from .context import ggml_context
 from .impl import GGML_ASSERT
 from .types import ggml_blck_size, ggml_type_size
@@ -61,19 +59,19 @@ GGUF_TYPE_UINT64 = gguf_type.GGUF_TYPE_UINT64
 GGUF_TYPE_INT64 = gguf_type.GGUF_TYPE_INT64
 GGUF_TYPE_FLOAT64 = gguf_type.GGUF_TYPE_FLOAT64
 
-# The types whose values are plain numbers: name and numpy's little-endian type of each.
-NUMBER_TYPES: dict[int, tuple[str, np.dtype]] = {
-    GGUF_TYPE_UINT8: ("u8", np.dtype("<u1")),
-    GGUF_TYPE_INT8: ("i8", np.dtype("<i1")),
-    GGUF_TYPE_UINT16: ("u16", np.dtype("<u2")),
-    GGUF_TYPE_INT16: ("i16", np.dtype("<i2")),
-    GGUF_TYPE_UINT32: ("u32", np.dtype("<u4")),
-    GGUF_TYPE_INT32: ("i32", np.dtype("<i4")),
-    GGUF_TYPE_FLOAT32: ("f32", np.dtype("<f4")),
-    GGUF_TYPE_BOOL: ("bool", np.dtype("<u1")),
-    GGUF_TYPE_UINT64: ("u64", np.dtype("<u8")),
-    GGUF_TYPE_INT64: ("i64", np.dtype("<i8")),
-    GGUF_TYPE_FLOAT64: ("f64", np.dtype("<f8")),
+# The types whose values are plain numbers: name, and letter and bytes of the C type (as in the module struct).
+NUMBER_TYPES: dict[int, tuple[str, str, int]] = {
+    GGUF_TYPE_UINT8: ("u8", "B", 1),
+    GGUF_TYPE_INT8: ("i8", "b", 1),
+    GGUF_TYPE_UINT16: ("u16", "H", 2),
+    GGUF_TYPE_INT16: ("i16", "h", 2),
+    GGUF_TYPE_UINT32: ("u32", "I", 4),
+    GGUF_TYPE_INT32: ("i32", "i", 4),
+    GGUF_TYPE_FLOAT32: ("f32", "f", 4),
+    GGUF_TYPE_BOOL: ("bool", "B", 1),
+    GGUF_TYPE_UINT64: ("u64", "Q", 8),
+    GGUF_TYPE_INT64: ("i64", "q", 8),
+    GGUF_TYPE_FLOAT64: ("f64", "d", 8),
 }
 
 
@@ -84,7 +82,7 @@ def gguf_type_name(type: int) -> str:
     if type == GGUF_TYPE_ARRAY:
         return "arr"
     if type in NUMBER_TYPES:
-        name, _dtype = NUMBER_TYPES[type]
+        name, _letter, _size = NUMBER_TYPES[type]
         return name
     return "unknown"
 
@@ -93,8 +91,8 @@ def gguf_type_size(type: int) -> int:
     """Bytes of one value; 0 for strings and arrays, which have no fixed size."""
     if type not in NUMBER_TYPES:
         return 0
-    _name, dtype = NUMBER_TYPES[type]
-    return dtype.itemsize
+    _name, _letter, size = NUMBER_TYPES[type]
+    return size
 
 
 class gguf_init_params:
@@ -115,7 +113,7 @@ class gguf_init_params:
 class gguf_kv:
     """One key-value pair.
 
-    Fields: key; is_array; type (of the value, or of the array's elements); data (numpy array of the numbers, one for a
+    Fields: key; is_array; type (of the value, or of the array's elements); data (memoryview of the numbers, one for a
     plain value); data_string (bytes objects, for strings).
     """
 
@@ -123,7 +121,7 @@ class gguf_kv:
         self.key = key
         self.type = type
         self.is_array = is_array
-        self.data = np.empty(0, dtype=np.uint8)
+        self.data = memoryview(b"")
         self.data_string: Sequence[bytes] = []
 
     def get_ne(self) -> int:
@@ -262,7 +260,7 @@ def gguf_get_arr_n(ctx: gguf_context, key_id: int) -> int:
     return array_value(ctx, key_id).get_ne()
 
 
-def gguf_get_arr_data(ctx: gguf_context, key_id: int) -> np.ndarray:
+def gguf_get_arr_data(ctx: gguf_context, key_id: int) -> memoryview:
     """An array's numbers, where they are. Aborts for strings."""
     kv = array_value(ctx, key_id)
     GGML_ASSERT(kv.type != GGUF_TYPE_STRING, f"key {kv.key!r} has strings")
@@ -276,7 +274,7 @@ def gguf_get_arr_str(ctx: gguf_context, key_id: int, i: int) -> str:
     return kv.data_string[i].decode("utf-8", "replace")
 
 
-def gguf_get_val_data(ctx: gguf_context, key_id: int) -> np.ndarray:
+def gguf_get_val_data(ctx: gguf_context, key_id: int) -> memoryview:
     """A plain number where it is, as an array of one. Aborts for strings and arrays."""
     kv = kv_at(ctx, key_id)
     GGML_ASSERT(not kv.is_array and kv.type != GGUF_TYPE_STRING, f"key {kv.key!r} is no plain number")
@@ -286,7 +284,7 @@ def gguf_get_val_data(ctx: gguf_context, key_id: int) -> np.ndarray:
 def number_value(ctx: gguf_context, key_id: int, type: int) -> int | float:
     """A plain number of that type, as Python's own."""
     kv = plain_value(ctx, key_id, type)
-    return kv.data[0].item()
+    return kv.data[0]
 
 
 def gguf_get_val_u8(ctx: gguf_context, key_id: int) -> int:

@@ -18,8 +18,6 @@ import stat
 import struct
 from collections.abc import Sequence
 
-import numpy as np
-
 from .context import ggml_context, ggml_init, ggml_init_params, ggml_set_no_alloc
 from .gguf import (
     GGUF_KEY_GENERAL_ALIGNMENT,
@@ -74,6 +72,7 @@ class gguf_reader:
     ) -> None:
         self.path = os.fspath(path)
         self.data = data
+        self.view = memoryview(data)
         self.size = len(data)
         self.pos = 0
         self.split_strings = split_strings if compiled is None else compiled
@@ -141,14 +140,14 @@ class gguf_reader:
         self.pos = end
         return strings
 
-    def read_numbers(self, type: int, n: int, what: str) -> np.ndarray:
+    def read_numbers(self, type: int, n: int, what: str) -> memoryview:
         """`n` numbers, as an array that looks into the file."""
-        _name, dtype = NUMBER_TYPES[type]
-        n_bytes = n * dtype.itemsize
+        _name, letter, size = NUMBER_TYPES[type]
+        n_bytes = n * size
         self.need(n_bytes, what)
-        numbers = np.frombuffer(self.data, dtype=dtype, count=n, offset=self.pos)
+        part = self.view[self.pos : self.pos + n_bytes]
         self.pos += n_bytes
-        return numbers
+        return part.cast(letter)
 
 
 def split_strings(data: mmap.mmap | bytes, pos: int, n: int, limit: int) -> tuple[list[bytes], int]:
@@ -317,7 +316,7 @@ def find_alignment(gr: gguf_reader, ctx: gguf_context) -> int:
     if kv.type != GGUF_TYPE_UINT32 or kv.is_array:
         name = gguf_type_name(kv.type)
         raise gr.error(f"key '{GGUF_KEY_GENERAL_ALIGNMENT}' has wrong type: got {name}, expected u32")
-    alignment = int(kv.data[0])
+    alignment = kv.data[0]
     if alignment == 0 or alignment & (alignment - 1) != 0:
         raise gr.error(f"alignment {alignment} is not a power of 2")
     return alignment
@@ -421,7 +420,6 @@ def copy_into(address: int, gr: gguf_reader, offset: int, n_bytes: int) -> None:
     """Copy `n_bytes` of the file to an address."""
     if n_bytes == 0:
         return
-    source = np.frombuffer(gr.data, dtype=np.uint8, count=n_bytes, offset=offset)
     memory = (ctypes.c_uint8 * n_bytes).from_address(address)
-    target = np.frombuffer(memory, dtype=np.uint8)
-    target[:] = source
+    target = memoryview(memory).cast("B")
+    target[:] = gr.view[offset : offset + n_bytes]

@@ -80,9 +80,9 @@ def put_kv(ctx: gguf_context, kv: gguf_kv) -> None:
 def set_number(ctx: gguf_context, key: str, type: int, val: int | float) -> None:
     """A plain number."""
     gguf_check_reserved_keys(key, val, type)
-    _name, dtype = NUMBER_TYPES[type]
+    _name, letter, _size = NUMBER_TYPES[type]
     kv = gguf_kv(key, type, False)
-    kv.data = np.array([val], dtype=dtype)
+    kv.data = memoryview(np.array([val], dtype=letter))
     put_kv(ctx, kv)
     if key == GGUF_KEY_GENERAL_ALIGNMENT:
         ctx.alignment = int(val)
@@ -143,9 +143,9 @@ def gguf_set_val_str(ctx: gguf_context, key: str, val: str) -> None:
 def gguf_set_arr_data(ctx: gguf_context, key: str, type: int, data: Sequence[int | float] | np.ndarray) -> None:
     """An array of numbers."""
     gguf_check_reserved_keys(key, data, type)
-    _name, dtype = NUMBER_TYPES[type]
+    _name, letter, _size = NUMBER_TYPES[type]
     kv = gguf_kv(key, type, True)
-    kv.data = np.array(data, dtype=dtype)
+    kv.data = memoryview(np.array(data, dtype=letter))
     put_kv(ctx, kv)
 
 
@@ -165,7 +165,7 @@ def gguf_set_kv(ctx: gguf_context, src: gguf_context) -> None:
     for kv in src.kv:
         put_kv(ctx, kv)
         if kv.key == GGUF_KEY_GENERAL_ALIGNMENT:
-            ctx.alignment = int(kv.data[0])
+            ctx.alignment = kv.data[0]
 
 
 # ----------------------------------------------------------------------------------------------------------------------

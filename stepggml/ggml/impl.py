@@ -297,13 +297,10 @@ def object_at(address: int) -> object | None:
 # ----------------------------------------------------------------------------------------------------------------------
 # half floats
 
-# half -> float for all 65,536 halves, 256 KB. [S]: filled by the very first ggml_init; [T]: by the CPU backend.
-ggml_table_f32_f16 = np.zeros(1 << 16, dtype=np.float32)
-
 
 def ggml_fp16_to_fp32(x: int) -> float:
-    """The float that the 16 bits `x` stand for, through the table."""
-    return float(ggml_table_f32_f16[x])
+    """The float that the 16 bits `x` stand for."""
+    return float(np.uint16(x).view(np.float16))
 
 
 def ggml_fp32_to_fp16(x: float) -> int:

@@ -97,8 +97,8 @@ from .types import (
 # what ggml_quantize_chunk converts at a time: enough for numpy, little enough for the cache
 ELEMENTS_PER_CALL = 1 << 16
 
-RowFunction = Callable[[np.ndarray, np.ndarray, int], None]
-DotFunction = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
+RowFunction = Callable[["np.ndarray", "np.ndarray", int], None]
+DotFunction = Callable[[int, "np.ndarray", "np.ndarray"], "np.ndarray"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -16,17 +16,22 @@ from .quants_float import sum_left_to_right
 from .quants_k_search import GROUP_MAX_EPS, total
 from .quants_legacy import block_q8_0, blocks_of, load_half, pack_nibbles, signed_extreme, store_half, unpack_nibbles
 
-block_iq4_nl = np.dtype([("d", "<f2"), ("qs", "u1", 16)])
+block_iq4_nl = [("d", "<f2"), ("qs", "u1", 16)]
 
-kvalues_iq4nl = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], dtype=np.int8)
+kvalues_iq4nl = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 
 # how many spreads to either side quantize_iq4_nl tries
 NTRY = 7
 
 
+def iq4nl_values(codes: np.ndarray) -> np.ndarray:
+    """What codes stand for, int8."""
+    return np.array(kvalues_iq4nl, dtype=np.int8)[codes]
+
+
 def best_index_int8(x: np.ndarray) -> np.ndarray:
     """The code whose value is nearest; halfway between two the upper one."""
-    values = kvalues_iq4nl.astype(np.float32)
+    values = np.array(kvalues_iq4nl, dtype=np.float32)
     upper = np.searchsorted(values, x, side="right")
     upper = np.clip(upper, 1, 15)
     lower = upper - 1
@@ -37,7 +42,7 @@ def best_index_int8(x: np.ndarray) -> np.ndarray:
 def fit_values(id: np.ndarray, x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Codes for a trial scale 1/id, and the sums whose quotient is the scale that suits them best."""
     L = best_index_int8(id * x)
-    q = kvalues_iq4nl[L].astype(np.float32)
+    q = iq4nl_values(L).astype(np.float32)
     sumqx = total(w * q * x)
     sumq2 = total(w * q * q)
     return L, sumqx, sumq2
@@ -49,8 +54,8 @@ def quantize_blocks(x: np.ndarray, y: np.ndarray, k: int, ntry: int) -> None:
     yb = y.view(block_iq4_nl)
     w = xb * xb
     max = signed_extreme(xb)
-    is_zero = np.abs(max) < GROUP_MAX_EPS
-    first = kvalues_iq4nl[0].astype(np.float32)
+    is_zero = np.abs(max) < np.float32(GROUP_MAX_EPS)
+    first = np.float32(kvalues_iq4nl[0])
 
     with np.errstate(all="ignore"):
         # the extreme at the end of the table; a search starts from the other end
@@ -90,7 +95,7 @@ def quantize_iq4_nl(x: np.ndarray, y: np.ndarray, k: int) -> None:
 def dequantize_row_iq4_nl(x: np.ndarray, y: np.ndarray, k: int) -> None:
     """IQ4_NL blocks to `k` floats."""
     xb = x.view(block_iq4_nl)
-    values = kvalues_iq4nl[unpack_nibbles(xb["qs"])]
+    values = iq4nl_values(unpack_nibbles(xb["qs"]))
     blocks_of(y, k)[...] = load_half(xb["d"]) * values
 
 
@@ -98,7 +103,7 @@ def ggml_vec_dot_iq4_nl_q8_0(n: int, vx: np.ndarray, vy: np.ndarray) -> np.ndarr
     """Dot product of IQ4_NL rows (bytes [..., row]) with one Q8_0 row."""
     x = vx.view(block_iq4_nl)
     y = vy.view(block_q8_0)
-    values = kvalues_iq4nl[unpack_nibbles(x["qs"])].astype(np.int32)
+    values = iq4nl_values(unpack_nibbles(x["qs"])).astype(np.int32)
     sumi = np.sum(values * y["qs"], axis=-1, dtype=np.int32)
     d = y["d"].astype(np.float32) * x["d"].astype(np.float32)
     return sum_left_to_right(d * sumi.astype(np.float32))

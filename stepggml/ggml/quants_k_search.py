@@ -33,7 +33,7 @@ from .quants_legacy import one_over, signed_extreme
 from .types import QK_K
 
 # below this a sub-block counts as zero
-GROUP_MAX_EPS = np.float32(1e-15)
+GROUP_MAX_EPS = 1e-15
 
 
 def nearest_int(fval: np.ndarray) -> np.ndarray:
@@ -126,7 +126,7 @@ def make_qx_quants(nmax: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns (scale [n, 1], codes [n, elements]); both 0 where all elements are.
     """
     max = signed_extreme(x)
-    is_zero = np.abs(max) < GROUP_MAX_EPS
+    is_zero = np.abs(max) < np.float32(GROUP_MAX_EPS)
     w = x * x
 
     codes, sumlx, suml2 = fit_scale(np.float32(-nmax) / max, nmax, x, w)
@@ -164,7 +164,7 @@ def make_q3_quants(nmax: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns (scale [n, 1], codes [n, elements]); both 0 where all elements are.
     """
     max = signed_extreme(x)
-    is_zero = np.abs(max) < GROUP_MAX_EPS
+    is_zero = np.abs(max) < np.float32(GROUP_MAX_EPS)
     w = x * x
     L, sumlx, suml2 = fit_scale(np.float32(-nmax) / max, nmax, x, w)
 
@@ -327,7 +327,7 @@ def quantize_row_q6_K_ref(x: np.ndarray, y: np.ndarray, k: int) -> None:
         scales, L = make_qx_quants(32, xs)
         scales = scales.reshape(-1, 16)
         max_scale = signed_extreme(scales)
-        is_zero = np.abs(max_scale) < GROUP_MAX_EPS
+        is_zero = np.abs(max_scale) < np.float32(GROUP_MAX_EPS)
         iscale = np.float32(-128) / max_scale
         codes = np.minimum(nearest_int(iscale * scales), 127)
         yb["scales"] = np.where(is_zero, 0, codes)

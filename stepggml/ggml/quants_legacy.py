@@ -20,15 +20,13 @@ from .quants_float import sum_left_to_right
 
 QK = 32
 
-block_q4_0 = np.dtype([("d", "<f2"), ("qs", "u1", 16)])
-block_q4_1 = np.dtype([("d", "<f2"), ("m", "<f2"), ("qs", "u1", 16)])
-block_q5_0 = np.dtype([("d", "<f2"), ("qh", "<u4"), ("qs", "u1", 16)])
-block_q5_1 = np.dtype([("d", "<f2"), ("m", "<f2"), ("qh", "<u4"), ("qs", "u1", 16)])
-block_q8_0 = np.dtype([("d", "<f2"), ("qs", "i1", 32)])
-block_q8_1 = np.dtype([("d", "<f2"), ("s", "<f2"), ("qs", "i1", 32)])
-
-BIT = np.arange(32, dtype=np.uint32)
-
+# the fields of a block, as numpy understands them
+block_q4_0 = [("d", "<f2"), ("qs", "u1", 16)]
+block_q4_1 = [("d", "<f2"), ("m", "<f2"), ("qs", "u1", 16)]
+block_q5_0 = [("d", "<f2"), ("qh", "<u4"), ("qs", "u1", 16)]
+block_q5_1 = [("d", "<f2"), ("m", "<f2"), ("qh", "<u4"), ("qs", "u1", 16)]
+block_q8_0 = [("d", "<f2"), ("qs", "i1", 32)]
+block_q8_1 = [("d", "<f2"), ("s", "<f2"), ("qs", "i1", 32)]
 
 # ----------------------------------------------------------------------------------------------------------------------
 # what the types share
@@ -84,15 +82,20 @@ def unpack_nibbles(qs: np.ndarray) -> np.ndarray:
     return np.concatenate((low, high), axis=-1)
 
 
+def bit_numbers() -> np.ndarray:
+    """0 to 31, of the type of a word."""
+    return np.arange(32, dtype=np.uint32)
+
+
 def pack_fifth_bits(q: np.ndarray) -> np.ndarray:
     """Codes [n, 32] below 32 to n words: bit j is the fifth bit of element j."""
     fifth = (q >> 4).astype(np.uint32) & 1
-    return np.bitwise_or.reduce(fifth << BIT, axis=1)
+    return np.bitwise_or.reduce(fifth << bit_numbers(), axis=1)
 
 
 def unpack_five_bits(qh: np.ndarray, qs: np.ndarray) -> np.ndarray:
     """Words [...] and bytes [..., 16] to codes [..., 32] below 32."""
-    fifth = (qh[..., np.newaxis] >> BIT) & 1
+    fifth = (qh[..., np.newaxis] >> bit_numbers()) & 1
     nibble = unpack_nibbles(qs)
     return nibble | (fifth << 4).astype(np.uint8)
 

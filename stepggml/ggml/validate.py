@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .array import memory_bytes
+from .array import DTYPES, memory_bytes
 from .impl import GGML_LOG_ERROR
 from .quants_iq import block_iq4_nl
 from .quants_k import block_q2_K, block_q3_K, block_q4_K, block_q5_K, block_q6_K, block_q8_K
@@ -57,7 +57,7 @@ SCALES: dict[int, tuple[np.dtype, tuple[str, ...]]] = {
     GGML_TYPE_Q8_K: (block_q8_K, ("d",)),
     GGML_TYPE_IQ4_NL: (block_iq4_nl, ("d",)),
 }
-PLAIN: dict[int, type] = {GGML_TYPE_F32: np.float32, GGML_TYPE_F16: np.float16, GGML_TYPE_F64: np.float64}
+PLAIN = (GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_F64)
 VALUES_PER_PIECE = 1 << 20
 INTEGERS = (GGML_TYPE_I8, GGML_TYPE_I16, GGML_TYPE_I32, GGML_TYPE_I64)
 
@@ -105,7 +105,7 @@ def ggml_validate_row_data(type: int, data: int, nbytes: int) -> bool:
         return True
     row = memory_bytes(data, nbytes)
     if type in PLAIN:
-        return validate_floats(row.view(PLAIN[type]))
+        return validate_floats(row.view(DTYPES[type]))
     if type == GGML_TYPE_BF16:
         return validate_bf16(row.view(np.uint16))
     if type not in SCALES:

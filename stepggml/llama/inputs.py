@@ -8,6 +8,8 @@ are written anew before every run.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..ggml import GGML_ASSERT, ggml_backend_buffer_is_host, ggml_backend_tensor_set, ggml_nbytes, ggml_tensor
@@ -17,7 +19,7 @@ from .context import llama_context
 from .kv_cache import llama_kv_cache
 from .llm_build_context import LLAMA_POOLING_TYPE_CLS, LLAMA_POOLING_TYPE_MEAN, LLAMA_POOLING_TYPE_NONE
 
-MINUS_INFINITY = np.float32(-np.inf)
+MINUS_INFINITY = -math.inf
 
 
 def llama_set_inputs(lctx: llama_context, ubatch: llama_ubatch) -> None:

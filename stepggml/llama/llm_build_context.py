@@ -13,10 +13,10 @@ Leaves out: flash attention, K-shift and defragmentation graphs, control vectors
 
 from __future__ import annotations
 
+import ctypes
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ..ggml import (
     GGML_ASSERT,
@@ -211,5 +211,5 @@ def attention_scale(hparams: llama_hparams) -> float:
     """What scores are multiplied by: the model's own factor, or 1/sqrt(head size), in float as in C."""
     if hparams.f_attention_scale != 0.0:
         return hparams.f_attention_scale
-    kq_scale = np.float32(1.0) / np.sqrt(np.float32(hparams.n_embd_head_v))
-    return float(kq_scale)
+    root = ctypes.c_float(math.sqrt(hparams.n_embd_head_v)).value
+    return ctypes.c_float(1.0 / root).value

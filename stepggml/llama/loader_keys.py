@@ -17,6 +17,7 @@ from ..ggml import (
     GGUF_TYPE_ARRAY,
     GGUF_TYPE_BOOL,
     GGUF_TYPE_FLOAT32,
+    GGUF_TYPE_FLOAT64,
     GGUF_TYPE_STRING,
     GGUF_TYPE_UINT32,
     GGMLFileError,
@@ -96,7 +97,7 @@ class Keys:
         if type == GGUF_TYPE_STRING:
             return gguf_get_val_str(self.meta, key_id)
         data = gguf_get_val_data(self.meta, key_id)
-        value = data[0].item()
+        value = data[0]
         if type == GGUF_TYPE_BOOL:
             return value != 0
         return value
@@ -150,7 +151,7 @@ class Keys:
             raise self.error(f"key {key} has wrong array length; expected {n}, got {n_values}")
         type = gguf_get_arr_type(self.meta, key_id)
         values = self.meta.kv[key_id].data
-        if type == GGUF_TYPE_STRING or values.dtype.kind not in "iu":
+        if type in (GGUF_TYPE_STRING, GGUF_TYPE_FLOAT32, GGUF_TYPE_FLOAT64):
             raise self.error(f"key {key} is an array of {gguf_type_name(type)}, expected integers")
         return values.tolist()
 
@@ -179,7 +180,7 @@ def gguf_kv_to_str(ctx_gguf: gguf_context, i: int) -> str:
         return gguf_get_val_str(ctx_gguf, i)
     if type != GGUF_TYPE_ARRAY:
         data = gguf_get_val_data(ctx_gguf, i)
-        return number_to_str(data[0].item(), type)
+        return number_to_str(data[0], type)
 
     # elements until the line is full
     arr_type = gguf_get_arr_type(ctx_gguf, i)
@@ -195,7 +196,7 @@ def gguf_kv_to_str(ctx_gguf: gguf_context, i: int) -> str:
             val = val.replace('"', '\\"')
             text += f'"{val}"'
         else:
-            text += number_to_str(ctx_gguf.kv[i].data[j].item(), arr_type)
+            text += number_to_str(ctx_gguf.kv[i].data[j], arr_type)
         j += 1
     return text + "]"
 

@@ -74,7 +74,7 @@ class llm_tokenizer_spm_session:
         if token == LLAMA_TOKEN_NULL:
             return
         # the queue's smallest comes first, so scores are negated; of equals, the leftmost
-        score = float(self.vocab.token_scores[token])
+        score = self.vocab.token_scores[token]
         heapq.heappush(self.work_queue, (-score, left, right, len(text)))
         self.rev_merge[text] = (left, right)
 

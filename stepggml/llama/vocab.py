@@ -10,10 +10,9 @@ Leaves out: WordPiece, Unigram and RWKV vocabularies, and the tokens for filling
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ..ggml import (
     GGML_LOG_INFO,
@@ -66,19 +65,17 @@ LLAMA_TOKEN_ATTR_BYTE = 1 << 5
 LLAMA_TOKEN_ATTR_LSTRIP = 1 << 7
 LLAMA_TOKEN_ATTR_RSTRIP = 1 << 8
 
-# tokenizer.ggml.token_type -> attribute: 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
-ATTR_OF_TOKEN_TYPE = np.array(
-    [
-        LLAMA_TOKEN_ATTR_UNDEFINED,
-        LLAMA_TOKEN_ATTR_NORMAL,
-        LLAMA_TOKEN_ATTR_UNKNOWN,
-        LLAMA_TOKEN_ATTR_CONTROL,
-        LLAMA_TOKEN_ATTR_USER_DEFINED,
-        LLAMA_TOKEN_ATTR_UNUSED,
-        LLAMA_TOKEN_ATTR_BYTE,
-    ],
-    dtype=np.int32,
-)
+LLAMA_TOKEN_TYPE_NORMAL = 1
+
+# tokenizer.ggml.token_type -> attribute; anything else is undefined
+ATTR_OF_TOKEN_TYPE = {
+    LLAMA_TOKEN_TYPE_NORMAL: LLAMA_TOKEN_ATTR_NORMAL,
+    2: LLAMA_TOKEN_ATTR_UNKNOWN,
+    3: LLAMA_TOKEN_ATTR_CONTROL,
+    4: LLAMA_TOKEN_ATTR_USER_DEFINED,
+    5: LLAMA_TOKEN_ATTR_UNUSED,
+    6: LLAMA_TOKEN_ATTR_BYTE,
+}
 
 # Pre-tokenizers: the names in files, and the expressions that cut the text, one after the other.
 DEFAULT_REGEXES = (rf"[{P}$+<=>^~|]+", GPT2_REGEX, rf"[{N}]+", "[0-9][0-9][0-9]")
@@ -116,8 +113,9 @@ END_OF_GENERATION_TEXTS = (*END_OF_TURN_TEXTS, b"<|eom_id|>")
 class llama_vocab:
     """A vocabulary.
 
-    Fields: type; tokenizer_pre and regex_exprs (BPE); id_to_token (bytes by id), token_to_id, token_scores (float32),
-    token_attrs (int32); bpe_ranks (b"left right" -> rank); special_* ids (LLAMA_TOKEN_NULL: none) and flags.
+    Fields: type; tokenizer_pre and regex_exprs (BPE); id_to_token (bytes by id), token_to_id, token_scores; token_attrs
+    (by id, of the tokens that are not NORMAL and nothing else); bpe_ranks (b"left right" -> rank); special_* ids
+    (LLAMA_TOKEN_NULL: none) and flags.
     """
 
     def __init__(self) -> None:
@@ -128,8 +126,8 @@ class llama_vocab:
 
         self.id_to_token: Sequence[bytes] = []
         self.token_to_id: Mapping[bytes, int] = {}
-        self.token_scores = np.empty(0, dtype=np.float32)
-        self.token_attrs = np.empty(0, dtype=np.int32)
+        self.token_scores: Sequence[float] = []
+        self.token_attrs: dict[int, int] = {}
         self.bpe_ranks: Mapping[bytes, int] = {}
 
         self.special_bos_id = LLAMA_TOKEN_NULL
@@ -165,7 +163,7 @@ class llama_vocab:
 
     def token_get_attr(self, id: int) -> int:
         """The attributes of a token."""
-        return int(self.token_attrs[id])
+        return self.token_attrs.get(id, LLAMA_TOKEN_ATTR_NORMAL)
 
     def byte_to_token(self, byte: int) -> int:
         """SPM: the token "<0x0A>" of a byte, or else the token that is the byte; LLAMA_TOKEN_NULL for neither."""
@@ -221,8 +219,7 @@ def load_no_vocab(ml: llama_model_loader, vocab: llama_vocab) -> None:
     if n_tokens < 1 or n_tokens > max(ml.n_elements, 1):
         raise ml.error(f"bad value of key {ml.llm_kv(LLM_KV_VOCAB_SIZE)}: got {n_tokens}")
     vocab.id_to_token = [b""] * n_tokens
-    vocab.token_scores = np.zeros(n_tokens, dtype=np.float32)
-    vocab.token_attrs = np.full(n_tokens, LLAMA_TOKEN_ATTR_NORMAL, dtype=np.int32)
+    vocab.token_scores = array("f", [0.0]) * n_tokens
 
 
 def load_tokens(ml: llama_model_loader, vocab: llama_vocab) -> None:
@@ -239,16 +236,15 @@ def load_tokens(ml: llama_model_loader, vocab: llama_vocab) -> None:
         GGML_LOG_WARN(f"load_vocab: {n_tokens - len(vocab.token_to_id)} tokens have the text of another one\n")
 
     scores = get_numbers(ml, LLM_KV_TOKENIZER_SCORES, n_tokens)
-    vocab.token_scores = np.zeros(n_tokens, dtype=np.float32)
+    vocab.token_scores = array("f", [0.0]) * n_tokens
     if scores is not None:
-        vocab.token_scores = scores.astype(np.float32)
+        vocab.token_scores = scores
 
     token_types = get_numbers(ml, LLM_KV_TOKENIZER_TOKEN_TYPE, n_tokens)
-    vocab.token_attrs = np.full(n_tokens, LLAMA_TOKEN_ATTR_NORMAL, dtype=np.int32)
     if token_types is not None:
-        known = (token_types >= 0) & (token_types < len(ATTR_OF_TOKEN_TYPE))
-        indices = np.where(known, token_types, 0).astype(np.int64)
-        vocab.token_attrs = ATTR_OF_TOKEN_TYPE[indices]
+        for id, token_type in enumerate(token_types):
+            if token_type != LLAMA_TOKEN_TYPE_NORMAL:
+                vocab.token_attrs[id] = ATTR_OF_TOKEN_TYPE.get(token_type, LLAMA_TOKEN_ATTR_UNDEFINED)
 
 
 def load_merges(ml: llama_model_loader, vocab: llama_vocab) -> None:
@@ -324,8 +320,9 @@ def collect_special_tokens(vocab: llama_vocab) -> None:
     """The tokens that are cut out of a text first. Longer texts go first: a shorter one may be part of them."""
     wanted = LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_USER_DEFINED | LLAMA_TOKEN_ATTR_UNKNOWN
     by_length = []
-    for id in np.flatnonzero(vocab.token_attrs & wanted).tolist():
-        by_length.append((-len(vocab.id_to_token[id]), id))
+    for id, attr in vocab.token_attrs.items():
+        if attr & wanted:
+            by_length.append((-len(vocab.id_to_token[id]), id))
     by_length.sort()
     for _length, id in by_length:
         vocab.cache_special_tokens.append(id)
@@ -356,7 +353,7 @@ def index_strings(strings: Sequence[bytes], keep_last: bool) -> Mapping[bytes, i
     return index
 
 
-def get_numbers(ml: llama_model_loader, kid: str, n: int) -> np.ndarray | None:
+def get_numbers(ml: llama_model_loader, kid: str, n: int) -> memoryview | None:
     """An array with one number per token; None when the file has none."""
     key_id = ml.find_array(kid, required=False)
     if key_id < 0:
@@ -389,7 +386,7 @@ def llama_vocab_get_text(vocab: llama_vocab, token: int) -> str:
 
 
 def llama_vocab_get_score(vocab: llama_vocab, token: int) -> float:
-    return float(vocab.token_scores[token])
+    return vocab.token_scores[token]
 
 
 def llama_vocab_get_attr(vocab: llama_vocab, token: int) -> int:

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ._costs import Costs
 
 PACKAGE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -90,13 +88,13 @@ class Evaluator(Protocol):
     compute_buffer_size: int
     t_load_us: int
 
-    def eval(self, tokens: Sequence[int]) -> np.ndarray:
-        """Evaluate tokens; the logits of the last."""
+    def eval(self, tokens: Sequence[int]) -> memoryview:
+        """Evaluate tokens; the logits of the last, as floats."""
 
     def rewind(self, n_past: int) -> None:
         """Forget all tokens but the first n_past."""
 
-    def pick(self, logits: np.ndarray) -> int:
+    def pick(self, logits: memoryview) -> int:
         """The next token."""
 
     def piece(self, id: int) -> bytes:

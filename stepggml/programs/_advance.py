@@ -25,6 +25,7 @@ from ..ggml import (
     ggml_backend,
     ggml_backend_buft_is_host,
     ggml_backend_get_default_buffer_type,
+    ggml_backend_graph_compute,
     ggml_backend_graph_plan_compute,
     ggml_backend_graph_plan_create,
     ggml_backend_graph_plan_free,
@@ -32,7 +33,7 @@ from ..ggml import (
     ggml_graph_get_tensor,
     ggml_tensor,
 )
-from ..ggml.array import memory_bytes, tensor_array
+from ..ggml.array import memory_bytes, memory_view, tensor_view
 
 # What the sizes in a graph depend on besides its topology, such as (n_past,).
 Counters = tuple[int, ...]
@@ -119,17 +120,18 @@ class Kind:
 @dataclass
 class PlacedGraph:
     """The graph in the pool, allocated, and its counters. image: the pool's bytes as built, for the counters built_at.
+    Of the first graph, which is not moved, kind and image are None.
 
-    arrays: by name, a tensor's struct (a look at the pool), its bytes at the time, and its elements.
+    views: by name, a tensor's struct (a look at the pool), its bytes at the time, and its elements.
     """
 
     key: Any
     graph: ggml_cgraph
-    kind: Kind
+    kind: Kind | None
     built_at: Counters
     at: Counters
-    image: np.ndarray
-    arrays: dict[str, tuple[np.ndarray, bytes, np.ndarray]] = field(default_factory=dict)
+    image: np.ndarray | None
+    views: dict[str, tuple[memoryview, bytes, memoryview]] = field(default_factory=dict)
 
 
 class MovingGraph:
@@ -149,7 +151,7 @@ class MovingGraph:
         reserve: Callable[[], object],
     ) -> None:
         self.backend = backend
-        self.pool = memory_bytes(*pool)
+        self.pool_memory = pool
         self.build = build
         self.reserve = reserve
         self.is_reserved = False
@@ -171,22 +173,24 @@ class MovingGraph:
     def compute(self) -> int:
         """Run the graph that was placed last; returns a ggml_status."""
         placed = self.placed
+        if not self.is_reserved:
+            return ggml_backend_graph_compute(self.backend, placed.graph)
         sizes = placed.kind.planned_sizes(placed.at)
         plan = placed.kind.plans.get(sizes)
         if plan is None:
             plan = self.make_plan(sizes)
         return ggml_backend_graph_plan_compute(self.backend, plan)
 
-    def array(self, name: str) -> np.ndarray:
-        """The elements of a tensor of the graph, as tensor_array has them: good until the graph moves."""
-        found = self.placed.arrays.get(name)
+    def view(self, name: str) -> memoryview:
+        """The elements of a tensor of the graph, as tensor_view has them: good until the graph moves."""
+        found = self.placed.views.get(name)
         if found is not None and found[0].tobytes() == found[1]:
             return found[2]
         tensor = ggml_graph_get_tensor(self.placed.graph, name) if found is None else ggml_tensor.from_buffer(found[0])
-        struct = memory_bytes(ctypes.addressof(tensor), ctypes.sizeof(tensor))
-        array = tensor_array(tensor)
-        self.placed.arrays[name] = (struct, struct.tobytes(), array)
-        return array
+        struct = memory_view(ctypes.addressof(tensor), ctypes.sizeof(tensor))
+        view = tensor_view(tensor)
+        self.placed.views[name] = (struct, struct.tobytes(), view)
+        return view
 
     def close(self) -> None:
         """Drop all plans."""
@@ -199,11 +203,11 @@ class MovingGraph:
     def reserve_once(self) -> None:
         """Before the second graph: the first one, a prompt that somebody waits for, got just the memory it needs.
 
-        The compute buffer may be another one now, so nothing that is known of addresses holds any longer.
+        The compute buffer may be another one now, so what could be known of that graph's addresses does not hold.
         """
-        self.close()
-        self.kinds.clear()
+        self.placed = None
         self.reserve()
+        self.pool = memory_bytes(*self.pool_memory)
         self.is_reserved = True
 
     def place_anew(self, key: Any, counters: Counters) -> None:
@@ -211,6 +215,9 @@ class MovingGraph:
         self.placed = None
         self.n_built += 1
         graph = self.build(key, counters)
+        if not self.is_reserved:
+            self.placed = PlacedGraph(key, graph, None, counters, counters, None)
+            return
         last = int(tensor_offsets(graph, self.pool).max())
         n_used = last + ctypes.sizeof(ggml_tensor)
 

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from ..ggml import GGML_LOG_INFO, ggml_time_us
 from . import Evaluator, Program, RunOptions
 
@@ -71,7 +69,7 @@ def no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def evaluate_prompt(evaluator: Evaluator, put_token: Callable[[int, bytes], bool], run: QuickRun) -> np.ndarray | None:
+def evaluate_prompt(evaluator: Evaluator, put_token: Callable[[int, bytes], bool], run: QuickRun) -> memoryview | None:
     """The prompt, a batch at a time; each batch is shown before it is evaluated. The logits of the last token."""
     logits = None
     for i in range(0, len(run.embd_inp), evaluator.n_batch):
@@ -90,7 +88,7 @@ def evaluate_prompt(evaluator: Evaluator, put_token: Callable[[int, bytes], bool
 
 
 def predict(
-    evaluator: Evaluator, logits: np.ndarray | None, put_token: Callable[[int, bytes], bool], run: QuickRun
+    evaluator: Evaluator, logits: memoryview | None, put_token: Callable[[int, bytes], bool], run: QuickRun
 ) -> None:
     """Token after token. The last one is not evaluated: nobody asks what comes after it."""
     while logits is not None and len(run.tokens) < evaluator.n_predict:

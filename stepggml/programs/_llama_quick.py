@@ -7,9 +7,9 @@ attention reads (kv.n, a multiple of 32); and the cells a token sees are those u
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Sequence
-
-import numpy as np
 
 from ..ggml import (
     GGML_PAD,
@@ -30,8 +30,6 @@ from ..llama.graph import llama_build_graph
 from ..llama.kv_cache import llama_kv_cache_get_padding
 from ..llama.main import DecodeError
 from ._advance import Counters, MovingGraph, can_move_graphs
-
-MINUS_INFINITY = np.float32(-np.inf)
 
 # (tokens, whether the logits of the last are wanted)
 Kind = tuple[int, bool]
@@ -55,6 +53,10 @@ class QuickDecoder:
         meta = ctx.buf_compute_meta
         self.moving = MovingGraph(ctx.backend_cpu, (meta.address, meta.size), self.build, self.reserve)
         self.padding = llama_kv_cache_get_padding()
+        # what a row of the mask is made of
+        n_cells = ctx.kv_self.size
+        self.seen = memoryview(array("f", [0.0]) * n_cells)
+        self.unseen = memoryview(array("f", [-math.inf]) * n_cells)
         for backend, set_n_threads in ctx.set_n_threads_fns:
             set_n_threads(backend, ctx.cparams.n_threads)
 
@@ -82,7 +84,7 @@ class QuickDecoder:
             raise MemoryError(f"no memory to compute {n_tokens} tokens")
         return ctx.sched.graph
 
-    def decode(self, tokens: Sequence[int], n_past: int) -> np.ndarray:
+    def decode(self, tokens: Sequence[int], n_past: int) -> memoryview:
         """Evaluate tokens that follow n_past earlier ones; the logits of the last. Raises DecodeError."""
         if n_past + len(tokens) > self.ctx.kv_self.size:
             raise DecodeError(f"failed to decode {len(tokens)} tokens, ret = 1")
@@ -90,7 +92,8 @@ class QuickDecoder:
         for i in range(0, len(tokens), n_ubatch):
             part = tokens[i : i + n_ubatch]
             self.decode_part(part, n_past + i, i + len(part) == len(tokens))
-        return self.moving.array("result_output")[0, 0, 0].copy()
+        logits = self.moving.view("result_output").tobytes()
+        return memoryview(logits).cast("f")
 
     def decode_part(self, tokens: Sequence[int], n_past: int, has_output: bool) -> None:
         """Evaluate one micro-batch, and enter its tokens into the cache."""
@@ -98,7 +101,7 @@ class QuickDecoder:
         kv_self = self.ctx.kv_self
         n_kv = min(kv_self.size, GGML_PAD(n_past + n_tokens, self.padding))
         self.moving.place((n_tokens, has_output), (n_past, n_kv))
-        self.set_inputs(tokens, n_past, has_output)
+        self.set_inputs(tokens, n_past, n_kv, has_output)
         status = self.moving.compute()
         if status != GGML_STATUS_SUCCESS:
             raise DecodeError(f"failed to decode {n_tokens} tokens: {ggml_status_to_string(status)}")
@@ -111,20 +114,22 @@ class QuickDecoder:
         kv_self.used = n_past + n_tokens
         kv_self.head = kv_self.used % kv_self.size
 
-    def set_inputs(self, tokens: Sequence[int], n_past: int, has_output: bool) -> None:
+    def set_inputs(self, tokens: Sequence[int], n_past: int, n_kv: int, has_output: bool) -> None:
         """What llama_set_inputs writes, without looking at every cell. Rows that only pad the mask are never read."""
         moving = self.moving
         n_tokens = len(tokens)
-        moving.array("inp_tokens")[0, 0, 0] = tokens
+        moving.view("inp_tokens")[:] = array("i", tokens)
         if self.ctx.inp_pos is not None:
-            moving.array("inp_pos")[0, 0, 0] = range(n_past, n_past + n_tokens)
+            moving.view("inp_pos")[:] = array("i", range(n_past, n_past + n_tokens))
         if self.ctx.inp_out_ids is not None and has_output:
-            moving.array("inp_out_ids")[0, 0, 0] = n_tokens - 1
+            moving.view("inp_out_ids")[0] = n_tokens - 1
         if self.ctx.inp_KQ_mask is not None:
-            mask = moving.array("KQ_mask")[0, 0]
-            mask[:n_tokens] = MINUS_INFINITY
+            mask = moving.view("KQ_mask")
             for i in range(n_tokens):
-                mask[i, : n_past + i + 1] = 0.0
+                n_seen = n_past + i + 1
+                row = i * n_kv
+                mask[row : row + n_seen] = self.seen[:n_seen]
+                mask[row + n_seen : row + n_kv] = self.unseen[: n_kv - n_seen]
 
     def close(self) -> None:
         """Drop the plans and give back the repacked weights; nothing more can be evaluated."""

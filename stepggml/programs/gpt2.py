@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -195,10 +196,10 @@ class Gpt2Evaluator:
         """Bytes reserved for graphs so far."""
         return ggml_gallocr_get_buffer_size(self.allocr, 0)
 
-    def eval(self, tokens: Sequence[int]) -> np.ndarray:
+    def eval(self, tokens: Sequence[int]) -> memoryview:
         """Evaluate tokens after those before; the logits of the last."""
         if self.moving is None:
-            logits = gpt2_eval(self.model, self.allocr, self.params.n_threads, self.n_past, tokens)
+            logits = memoryview(gpt2_eval(self.model, self.allocr, self.params.n_threads, self.n_past, tokens))
         else:
             logits = self.eval_moving(self.moving, tokens)
         self.n_past += len(tokens)
@@ -211,26 +212,28 @@ class Gpt2Evaluator:
             raise MemoryError(f"no memory to compute {n_tokens} tokens")
         return gf
 
-    def eval_moving(self, moving: MovingGraph, tokens: Sequence[int]) -> np.ndarray:
+    def eval_moving(self, moving: MovingGraph, tokens: Sequence[int]) -> memoryview:
         """What gpt2_eval does, with a graph that may be there already."""
         N = len(tokens)
         check_input(self.model, self.n_past, tokens)
         moving.place(N, (self.n_past,))
 
-        moving.array("embd")[0, 0, 0] = tokens
-        moving.array("position")[0, 0, 0] = range(self.n_past, self.n_past + N)
+        moving.view("embd")[:] = array("i", tokens)
+        moving.view("position")[:] = array("i", range(self.n_past, self.n_past + N))
         status = moving.compute()
         if status != GGML_STATUS_SUCCESS:
             raise EvalError(f"failed to predict: {ggml_status_to_string(status)}")
-        return moving.array("logits")[0, 0, N - 1].copy()
+        logits = moving.view("logits")
+        n_vocab = len(logits) // N
+        return memoryview(logits[-n_vocab:].tobytes()).cast("f")
 
     def rewind(self, n_past: int) -> None:
         """Forget all tokens but the first n_past; later ones will be written over."""
         self.n_past = min(n_past, self.n_past)
 
-    def pick(self, logits: np.ndarray) -> int:
+    def pick(self, logits: memoryview) -> int:
         """The next token, as the parameters ask."""
-        return sample_token(self.vocab, logits, self.params, self.rng)
+        return sample_token(self.vocab, np.asarray(logits), self.params, self.rng)
 
     def costs(self, n_tokens: int) -> Costs:
         """What the evaluation of n_tokens more tokens costs at least."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from ..ggml import (
     GGML_PAD,
     GGUF_TYPE_ARRAY,
+    ggml_backend_dev_backend_reg,
+    ggml_backend_get_device,
+    ggml_backend_reg_get_proc_address,
     ggml_backend_sched_get_buffer_size,
     ggml_nbytes,
     ggml_time_us,
@@ -40,7 +41,7 @@ from ..llama.main import (
 from ..llama.model import llama_model_free
 from ..llama.model_load import llama_model_load_from_file
 from ..llama.outputs import llama_get_logits_ith
-from ..llama.sampling import sample_logits
+from ..llama.sampling import greedy_sampler, sample_logits
 from ..llama.tokenize import llama_token_to_piece, llama_tokenize
 from ..llama.vocab import LLAMA_VOCAB_TYPE_NONE, VOCAB_TYPE_NAMES, llama_vocab, llama_vocab_is_eog, load_vocab
 from . import ModelInfo, RunOptions
@@ -151,6 +152,8 @@ class LlamaEvaluator:
             self.close()
             raise
         self.smpl = make_sampler(params)
+        reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(self.ctx.backend_cpu))
+        self.first_largest = ggml_backend_reg_get_proc_address(reg, "first_largest")
         self.n_batch = llama_n_batch(self.ctx)
         self.n_predict = limit_n_predict(self.ctx, params.n_predict, len(self.prompt))
         self.n_threads = params.n_threads
@@ -181,11 +184,11 @@ class LlamaEvaluator:
         """Bytes reserved for graphs so far, on all backends."""
         return sum(ggml_backend_sched_get_buffer_size(self.ctx.sched, backend) for backend in self.ctx.backends)
 
-    def eval(self, tokens: Sequence[int]) -> np.ndarray:
+    def eval(self, tokens: Sequence[int]) -> memoryview:
         """Evaluate tokens after those before; the logits of the last."""
         if self.decoder is None:
             evaluate(self.model, self.ctx, list(tokens), self.run)
-            return llama_get_logits_ith(self.ctx, -1).copy()
+            return memoryview(llama_get_logits_ith(self.ctx, -1).copy())
         check_positions(self.model, self.n_past + len(tokens))
         logits = self.decoder.decode(tokens, self.n_past)
         self.run.n_past += len(tokens)
@@ -206,8 +209,10 @@ class LlamaEvaluator:
         ubatch = llama_sbatch(batch, False).split_simple(n_tokens)
         return graph_costs(llama_build_graph(self.ctx, ubatch, False))
 
-    def pick(self, logits: np.ndarray) -> int:
+    def pick(self, logits: memoryview) -> int:
         """The next token, as the parameters ask."""
+        if isinstance(self.smpl.samplers[0], greedy_sampler) and self.first_largest is not None:
+            return self.first_largest(logits)
         return sample_logits(self.smpl, logits)
 
     def piece(self, id: int) -> bytes:

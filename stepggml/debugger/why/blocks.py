@@ -14,10 +14,10 @@ from ...ggml import ggml_blck_size, ggml_is_quantized, ggml_type_name, ggml_type
 from ...ggml import quants_k as K
 from ...ggml import quants_legacy as L
 from ...ggml.quants import rows_to_float
-from ...ggml.quants_iq import block_iq4_nl, kvalues_iq4nl
+from ...ggml.quants_iq import block_iq4_nl, iq4nl_values
 from .record import Step
 
-DTYPES: dict[str, np.dtype] = {
+FIELDS: dict[str, list[tuple]] = {
     "q4_0": L.block_q4_0,
     "q4_1": L.block_q4_1,
     "q5_0": L.block_q5_0,
@@ -76,10 +76,10 @@ class Blocks:
 def read_blocks(type: int, data: bytes | np.ndarray) -> Blocks:
     """The blocks in a row's bytes, which have no gaps."""
     name = ggml_type_name(type)
-    raw = np.frombuffer(bytes(data), dtype=DTYPES[name])
+    raw = np.frombuffer(bytes(data), dtype=FIELDS[name])
     d = raw["d"].astype(np.float32)
     stored = stored_codes(name, raw)
-    codes = kvalues_iq4nl[stored].astype(np.int32) if name == "iq4_nl" else stored - MIDDLES.get(name, 0)
+    codes = iq4nl_values(stored).astype(np.int32) if name == "iq4_nl" else stored - MIDDLES.get(name, 0)
     fields: dict[str, np.ndarray] = {}
     if name in ("q4_1", "q5_1"):
         fields["m"] = raw["m"].astype(np.float32)
@@ -128,7 +128,7 @@ def stored_codes(name: str, raw: np.ndarray) -> np.ndarray:
 
 def block_steps(type: int, data: bytes, i0: int) -> tuple[Step, ...]:
     """How element i0 of a row is read out of its block's bytes; nothing for a type without blocks."""
-    if not ggml_is_quantized(type) or ggml_type_name(type) not in DTYPES:
+    if not ggml_is_quantized(type) or ggml_type_name(type) not in FIELDS:
         return ()
     blocks = read_blocks(type, data[: ggml_type_size(type)])
     size = ggml_blck_size(type)

@@ -11,23 +11,27 @@ Each function takes a float32 row and returns a new one.
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 
 from ._libm import expf, expm1f, tanhf
 
-GELU_COEF_A = np.float32(0.044715)
-GELU_QUICK_COEF = np.float32(-1.702)
-SQRT_2_OVER_PI = np.float32(0.79788456080286535587989211986876)
+GELU_COEF_A = 0.044715
+GELU_QUICK_COEF = -1.702
+SQRT_2_OVER_PI = 0.79788456080286535587989211986876
 
 HALVES_AT_ONCE = 1 << 12
 
 # gelu and gelu_quick of every half, as halves: 128 KB each
-ggml_table_gelu_f16 = np.zeros(1 << 16, dtype=np.uint16)
-ggml_table_gelu_quick_f16 = np.zeros(1 << 16, dtype=np.uint16)
+ggml_table_gelu_f16 = (ctypes.c_uint16 * (1 << 16))()
+ggml_table_gelu_quick_f16 = (ctypes.c_uint16 * (1 << 16))()
 
 
 def init_gelu_tables() -> None:
     """Compute both tables. Part of ggml_cpu_init's work on its first call."""
+    gelu_table = np.frombuffer(ggml_table_gelu_f16, dtype=np.float16)
+    gelu_quick_table = np.frombuffer(ggml_table_gelu_quick_f16, dtype=np.float16)
     # some halves at a time: what lies between a half and its result stays in the cache
     for first in range(0, 1 << 16, HALVES_AT_ONCE):
         part = slice(first, first + HALVES_AT_ONCE)
@@ -36,32 +40,32 @@ def init_gelu_tables() -> None:
         with np.errstate(invalid="ignore", over="ignore"):
             gelu = ggml_gelu_f32(f)
             gelu_quick = ggml_gelu_quick_f32(f)
-            ggml_table_gelu_f16[part] = gelu.astype(np.float16).view(np.uint16)
-            ggml_table_gelu_quick_f16[part] = gelu_quick.astype(np.float16).view(np.uint16)
+            gelu_table[part] = gelu
+            gelu_quick_table[part] = gelu_quick
 
 
 def ggml_gelu_f32(x: np.ndarray) -> np.ndarray:
     """0.5 x (1 + tanh(sqrt(2/pi) x (1 + 0.044715 x^2))), the formula behind the table."""
     # compilers fuse 1 + (a*x)*x into one multiply-add, rounded once; one half of the table shows the difference
-    square = (GELU_COEF_A * x).astype(np.float64) * x.astype(np.float64)
+    square = (np.float32(GELU_COEF_A) * x).astype(np.float64) * x.astype(np.float64)
     factor = (1.0 + square).astype(np.float32)
-    inner = SQRT_2_OVER_PI * x * factor
+    inner = np.float32(SQRT_2_OVER_PI) * x * factor
     return np.float32(0.5) * x * (np.float32(1) + tanhf(inner))
 
 
 def ggml_gelu_quick_f32(x: np.ndarray) -> np.ndarray:
     """x / (1 + exp(-1.702 x)): the formula behind the quick table."""
-    e = expf(GELU_QUICK_COEF * x)
+    e = expf(np.float32(GELU_QUICK_COEF) * x)
     return x * (np.float32(1) / (np.float32(1) + e))
 
 
-def look_up(table: np.ndarray, x: np.ndarray) -> np.ndarray:
+def look_up(table: ctypes.Array[ctypes.c_uint16], x: np.ndarray) -> np.ndarray:
     """The table's value for each x rounded to half."""
     with np.errstate(over="ignore"):
         halves = x.astype(np.float16)
     index = halves.view(np.uint16)
-    values = table[index]
-    return values.view(np.float16).astype(np.float32)
+    values = np.frombuffer(table, dtype=np.float16)[index]
+    return values.astype(np.float32)
 
 
 def ggml_vec_gelu_f32(x: np.ndarray) -> np.ndarray:

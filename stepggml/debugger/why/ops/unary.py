@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ....ggml import ggml_get_unary_op, ggml_unary_op_name
+from ....ggml import ggml_cpu_init, ggml_get_unary_op, ggml_unary_op_name
 from ....ggml.ops._vec import ggml_gelu_f32, ggml_gelu_quick_f32, ggml_table_gelu_f16, ggml_table_gelu_quick_f16
 from ....ggml.ops.unary import unary_functions
 from ..case import Case
@@ -42,6 +42,7 @@ TABLES = {
 
 def explain_unary(case: Case) -> Explanation:
     """f(x)."""
+    ggml_cpu_init()
     a = case.need(0)
     name = ggml_unary_op_name(ggml_get_unary_op(case.tensor))
     x = np.float32(a.element(case.index))

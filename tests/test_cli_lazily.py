@@ -1,0 +1,86 @@
+"""What a run imports, and when: a greedy run of a GGUF has its first token before anybody has imported numpy."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from array import array
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stepggml import _kernels
+
+ROOT = Path(__file__).parent.parent
+MODEL = ROOT / "tests" / "data" / "gguf" / "llama-Q8_0.gguf"
+
+WHEN_IMPORTED = """
+import sys
+from stepggml import cli
+from stepggml.cli.run import Printer
+
+put_token = Printer.put_token
+
+def look_and_put(self, id, piece):
+    seen.append(type(sys.modules["numpy"]).__name__)
+    return put_token(self, id, piece)
+
+seen = []
+Printer.put_token = look_and_put
+status = cli.main(sys.argv[1:])
+print(status, *seen, file=sys.stderr)
+"""
+
+
+def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *arguments]
+    options = {"cwd": ROOT, "capture_output": True, "check": True, "timeout": 120}
+    return subprocess.run(command, **options, encoding="utf-8", errors="replace")
+
+
+def test_the_first_token_comes_before_numpy() -> None:
+    arguments = ["run", "-m", str(MODEL), "--tokens", "1,5,9", "-n", "3", "--ignore-eos"]
+    status, *seen = python(WHEN_IMPORTED, *arguments, "--greedy").stderr.split()
+    assert status == "0"
+    # the prompt's three tokens and the first new one; a second one has its graph compared with the first one's
+    assert seen == ["StandIn"] * 4 + ["module"] * 2
+    assert python(WHEN_IMPORTED, *arguments, "--seed", "1").stderr.split()[4] == "module"
+
+
+def test_a_stand_in_makes_way() -> None:
+    code = """
+from stepggml.cli._lazily import StandIn, import_when_used
+import sys
+import_when_used("colorsys")
+import_when_used("json.tool")
+import_when_used("no_such_module")
+import colorsys as early
+assert type(sys.modules["colorsys"]) is StandIn and "no_such_module" not in sys.modules
+assert early.rgb_to_hls(0, 0, 0) == (0, 0, 0)
+import colorsys as late
+assert type(late) is not StandIn and early.rgb_to_hls is late.rgb_to_hls
+try:
+    early.nothing
+except AttributeError as error:
+    print(error)
+import_when_used("colorsys")
+assert sys.modules["colorsys"] is late
+import_when_used("email")
+import email.message
+assert type(sys.modules["email"]) is not StandIn
+"""
+    assert "colorsys" in python(code).stdout
+
+
+@pytest.mark.parametrize("n", [0, 1, 15, 16, 17, 100, 1000])
+def test_first_largest(n: int) -> None:
+    rng = np.random.default_rng(n)
+    for _ in range(20):
+        values = rng.integers(-5, 5, n).astype(np.float32)
+        values[rng.random(n) < 0.1] = np.nan
+        expected = int(np.argmax(np.where(np.isnan(values), -np.inf, values))) if n else 0
+        assert _kernels.first_largest(values) == expected
+    assert _kernels.first_largest(array("f", [math.nan] * n)) == 0
+    assert _kernels.first_largest(array("f", [-math.inf] * n)) == 0
