@@ -20,7 +20,7 @@ FLOORS = {
     "backends": {"backends", "ggml", "_kernels"},
     "gpt2": {"gpt2", "ggml"},
     "llama": {"llama", "ggml"},
-    "programs": {"programs", "ggml", "gpt2", "llama"},
+    "programs": {"programs", "_kernels", "ggml", "gpt2", "llama"},
     "debugger": {"debugger", "programs", "_kernels", "ggml", "backends", "gpt2", "llama"},
 }
 # Third-party packages that only certain files may import.

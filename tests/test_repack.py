@@ -304,13 +304,14 @@ def test_mapped_weights_move(type, n_rows, tmp_path, ctx, device) -> None:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
         view = np.frombuffer(mapped, dtype=np.uint8)
         large.data = small.data = address(view) + 96
-        buffer = proc(device, "repack_mapped")([large, small])
+        repacking = proc(device, "repack_mapped")([large, small])
+        repacking.wait()
         assert small.data == address(view) + 96 and not _cpu_repack.is_repacked(small)
         del view
-    assert _cpu_repack.is_repacked(large) and large.buffer is buffer and large.data % 64 == 0
+    assert _cpu_repack.is_repacked(large) and large.buffer is repacking.buffer and large.data % 64 == 0
     assert read(large).tobytes() == rows.tobytes()
     assert proc(device, "repack_mapped")([large]) is None
-    g.ggml_backend_buffer_free(buffer)
+    g.ggml_backend_buffer_free(repacking.buffer)
 
 
 def test_weights_stay_where_nobody_wants_them_moved(ctx, device, monkeypatch) -> None:

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import importlib
 import os
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
+from typing import NamedTuple
 
 from .variants import KERNEL_MODULES, VARIANTS, variant_score
 
 try:
     from .features import cpu_features
+    from .growth import Growth
     from .layout import struct_layout
     from .plan import KERNELS as _VIEW_KERNELS
     from .plan import Plan, Team
@@ -30,17 +31,16 @@ except ImportError as e:
     raise ImportError(f"stepggml's compiled kernels are missing ({e}): run `make build` or `pip install .`") from e
 
 __all__ = [
-    "ENVIRONMENT", "GROUP_ROWS", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row", "first_largest",
-    "kernel_address", "kernel_names", "measurements", "pack_groups", "pack_mapped", "quantize_row", "set_gelu_tables",
-    "split_strings", "struct_layout", "unpack_groups", "variants",
+    "ENVIRONMENT", "GROUP_ROWS", "Growth", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row",
+    "first_largest", "kernel_address", "kernel_names", "measurements", "pack_groups", "pack_mapped", "quantize_row",
+    "set_gelu_tables", "split_strings", "struct_layout", "unpack_groups", "variants",
 ]
 
 ENVIRONMENT = "STEPGGML_KERNELS"
 GROUP_ROWS = 16
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """One instruction-set variant: its score on this machine (0: cannot run) and the features that decide it."""
 
     name: str

@@ -245,12 +245,30 @@ def repack_buffer_types() -> list[ggml_backend_buffer_type]:
 # weights that are in use already
 
 
-def repack_mapped(tensors: Iterable[ggml_tensor]) -> ggml_backend_buffer | None:
-    """Move those matrices among `tensors` that can be repacked from the mapped files they lie in to a buffer of this
-    type; the files' pages are given back. Not in C.
+class Repacking:
+    """Matrices on their way to `buffer`, which the caller frees after their last use. Nobody may read them before
+    `wait` is back.
+    """
 
-    Returns the buffer, which the caller frees after the tensors' last use; None when there is nothing to move, the
-    user does not want it (STEPGGML_REPACK), or memory is missing: then nothing has changed.
+    def __init__(self, buffer: ggml_backend_buffer, jobs: list[list[int]]) -> None:
+        self.buffer = buffer
+        self.helpers = [threading.Thread(target=pack_jobs, args=(numbers,)) for numbers in jobs]
+        for helper in self.helpers:
+            helper.start()
+
+    def wait(self) -> None:
+        """Until all is there."""
+        for helper in self.helpers:
+            helper.join()
+        self.helpers = []
+
+
+def repack_mapped(tensors: Iterable[ggml_tensor]) -> Repacking | None:
+    """Begin to move those matrices among `tensors` that can be repacked from the mapped files they lie in to a buffer
+    of this type; the files' pages are given back. Not in C.
+
+    None when there is nothing to move, the user does not want it (STEPGGML_REPACK), or memory is missing: then nothing
+    has changed.
     """
     movable = [tensor for tensor in tensors if can_be_repacked(tensor) and not is_repacked(tensor)]
     types = repack_buffer_types()
@@ -269,13 +287,12 @@ def repack_mapped(tensors: Iterable[ggml_tensor]) -> ggml_backend_buffer | None:
     for tensor, offset in zip(movable, offsets, strict=False):
         part = offset * len(jobs) // offsets[-1]
         jobs[part].extend((tensor.type, tensor.ne[0], tensor.ne[1], tensor.data, base + offset))
-    in_threads(pack_jobs, jobs)
 
     for tensor, offset in zip(movable, offsets, strict=False):
         tensor.buffer = buffer
         tensor.data = base + offset
         tensor.extra = REPACKED
-    return buffer
+    return Repacking(buffer, jobs)
 
 
 def pack_jobs(numbers: list[int]) -> None:

@@ -13,9 +13,8 @@ from __future__ import annotations
 import ctypes
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from stepggml import _kernels
 from stepggml.ggml.backend import ggml_guid_matches
@@ -83,17 +82,17 @@ PLAN_DONE, PLAN_NEEDS_PYTHON, PLAN_ASSERTION, PLAN_ABORTED = range(4)
 # CPU backend - backend (stream)
 
 
-@dataclass
 class ggml_backend_cpu_context:
     """State of one CPU backend. The work buffer is kept between graphs and grows when a plan needs more."""
 
-    n_threads: int = GGML_DEFAULT_N_THREADS
-    threadpool: _kernels.Team | None = None
-    work_data: int = NULL
-    work_size: int = 0
-    abort_callback: Callable[[Any], bool] | None = None
-    abort_callback_data: Any = None
-    sum_order: str = "fast"
+    def __init__(self) -> None:
+        self.n_threads = GGML_DEFAULT_N_THREADS
+        self.threadpool: _kernels.Team | None = None
+        self.work_data = NULL
+        self.work_size = 0
+        self.abort_callback: Callable[[Any], bool] | None = None
+        self.abort_callback_data: Any = None
+        self.sum_order = "fast"
 
 
 def ggml_backend_cpu_get_name(backend: ggml_backend) -> str:
@@ -111,8 +110,7 @@ def ggml_backend_cpu_free(backend: ggml_backend) -> None:
     context.work_size = 0
 
 
-@dataclass
-class CpuPlan:
+class CpuPlan(NamedTuple):
     """A graph made ready: its nodes, a step (kernel address, tensor address, tasks) for each, and the scratch bytes."""
 
     nodes: list[ggml_tensor]

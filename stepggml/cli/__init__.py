@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import pkgutil
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -44,7 +43,8 @@ class Parser(argparse.ArgumentParser):
 
 def commands(wanted: str = "") -> dict[str, ModuleType]:
     """The command files by name; only the one that is wanted, if there is such a file."""
-    names = [info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_")]
+    files = sorted(os.listdir(os.path.dirname(__file__)))
+    names = [file.removesuffix(".py") for file in files if file.endswith(".py") and not file.startswith("_")]
     if wanted in names:
         names = [wanted]
     return {name: importlib.import_module(f"{__name__}.{name}") for name in names}

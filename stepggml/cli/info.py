@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ._errors import one_line, start_log
@@ -34,7 +33,7 @@ def execute(args: argparse.Namespace) -> int:
 
     info = open_program(args.model).info()
     if args.json:
-        print(json.dumps(asdict(info)))
+        print(json.dumps(info._asdict()))
     else:
         print(as_text(info))
     return 0

@@ -10,7 +10,7 @@ import ctypes
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -159,7 +159,7 @@ class Runs:
 
     def load(self, path: str) -> Scene:
         """A model file at the evaluation to compare. Raises DebuggerError."""
-        options = replace(self.need_options(), model=path)
+        options = self.need_options()._replace(model=path)
         chunks = [tokens_of(self.session, e) for e in range(self.eval + 1)]
         try:
             with set_aside(self.session), wrapped_devices(catch := Catch(), self.session.program.sum_order):

@@ -104,7 +104,7 @@ class Session(EngineSession):
                 model=os.fspath(model), prompt=data, tokens=tokens, n_predict=n_predict, greedy=greedy, **options
             )
         except TypeError as error:
-            raise DebuggerError(f"Session.open: {str(error).removeprefix('RunOptions.__init__() ')}") from None
+            raise DebuggerError(f"Session.open: {str(error).removeprefix('RunOptions.__new__() ')}") from None
         heard: list[Session] = []
 
         def put_token(id: int, piece: bytes) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from ..ggml import (
     ggml_backend,
@@ -18,6 +17,7 @@ from ..ggml import (
     ggml_backend_dev_count,
     ggml_backend_dev_get,
     ggml_backend_device,
+    ggml_backend_device_i,
     ggml_backend_graph_compute,
     ggml_backend_reg_get_proc_address,
     ggml_cgraph,
@@ -37,14 +37,13 @@ def wrap_backend(backend: ggml_backend, graph_compute: GraphCompute) -> ggml_bac
         return graph_compute(backend, cgraph)
 
     no_plans = {"graph_plan_create": None, "graph_plan_free": None, "graph_plan_compute": None}
-    iface = replace(backend.iface, graph_compute=compute, graph_plan_update=None, **no_plans)
-    return replace(backend, iface=iface)
+    iface = backend.iface._replace(graph_compute=compute, graph_plan_update=None, **no_plans)
+    return ggml_backend(backend.guid, iface, backend.device, backend.context)
 
 
-# The functions in force and their orders of summation, innermost last, and what the devices' init_backend was before
-# the first.
+# The functions in force and their orders of summation, innermost last, and the devices' tables before the first.
 _active: list[tuple[GraphCompute, str]] = []
-_originals: list[tuple[ggml_backend_device, Callable[..., ggml_backend | None]]] = []
+_originals: list[tuple[ggml_backend_device, ggml_backend_device_i]] = []
 
 
 @contextmanager
@@ -56,8 +55,8 @@ def wrapped_devices(graph_compute: GraphCompute, sum_order: str = "") -> Iterato
     if not _active:
         for i in range(ggml_backend_dev_count()):
             device = ggml_backend_dev_get(i)
-            _originals.append((device, device.iface.init_backend))
-            device.iface.init_backend = wrapped_init(device.iface.init_backend)
+            _originals.append((device, device.iface))
+            device.iface = device.iface._replace(init_backend=wrapped_init(device.iface.init_backend))
     active = (graph_compute, sum_order)
     _active.append(active)
     try:
@@ -65,7 +64,7 @@ def wrapped_devices(graph_compute: GraphCompute, sum_order: str = "") -> Iterato
     finally:
         _active.remove(active)
         while _originals and not _active:
-            device, device.iface.init_backend = _originals.pop()
+            device, device.iface = _originals.pop()
 
 
 def wrapped_init(init_backend: Callable[..., ggml_backend | None]) -> Callable[..., ggml_backend | None]:

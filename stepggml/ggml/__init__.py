@@ -8,7 +8,8 @@ the loop below collects them from the files, so there is no list to keep.
 from __future__ import annotations
 
 import importlib
-import pkgutil
+
+from .folder import module_names
 
 _PREFIXES = ("ggml_", "GGML_", "GGML", "gguf_", "GGUF_", "NULL")
 
@@ -17,8 +18,8 @@ def _collect() -> None:
     """Take over the public C names of each file of this folder and of ops/."""
     ops = importlib.import_module(f"{__name__}.ops")
     for package, path in ((__name__, __path__), (ops.__name__, ops.__path__)):
-        for module_info in pkgutil.iter_modules(path):
-            module = importlib.import_module(f"{package}.{module_info.name}")
+        for module_name in module_names(path):
+            module = importlib.import_module(f"{package}.{module_name}")
             for name, value in vars(module).items():
                 if name.startswith(_PREFIXES):
                     globals()[name] = value

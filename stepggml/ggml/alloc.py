@@ -14,7 +14,7 @@ Where C keeps the per-tensor records in a hash table keyed by address, a dict ke
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .backend import (
     ggml_backend_buffer_free,
@@ -52,20 +52,21 @@ def ggml_op_can_inplace(op: int) -> bool:
     return record is not None and record.inplace
 
 
-@dataclass(slots=True)
 class hash_node:
     """What the allocator knows of one tensor while it plays a graph through."""
 
-    n_children: int = 0
-    n_views: int = 0
-    buffer_id: int = 0
-    offset: int = 0  # offset within the buffer
-    size: int = 0  # bytes from there; C works them out again each time
-    allocated: bool = False
+    __slots__ = ("n_children", "n_views", "buffer_id", "offset", "size", "allocated")
+
+    def __init__(self) -> None:
+        self.n_children = 0
+        self.n_views = 0
+        self.buffer_id = 0
+        self.offset = 0  # offset within the buffer
+        self.size = 0  # bytes from there; C works them out again each time
+        self.allocated = False
 
 
-@dataclass(slots=True)
-class tensor_alloc:
+class tensor_alloc(NamedTuple):
     """Where one tensor will go. size_max 0: it needs no memory of its own."""
 
     buffer_id: int = -1
@@ -77,29 +78,28 @@ class tensor_alloc:
 NOWHERE = tensor_alloc()
 
 
-@dataclass(slots=True)
-class node_alloc:
+class node_alloc(NamedTuple):
     """The places of a node and of its operands."""
 
     dst: tensor_alloc
     src: list[tensor_alloc]
 
 
-@dataclass(eq=False)
 class ggml_gallocr:
     """The allocator: per buffer type an arena and a buffer, and the plan of the last reserved graph."""
 
-    bufts: list[ggml_backend_buffer_type]
-    buffers: list[ggml_backend_buffer | None]
-    buf_tallocs: list[ggml_dyn_tallocr]
-    hash_values: dict[int, hash_node] = field(default_factory=dict)
-    node_allocs: list[node_alloc] = field(default_factory=list)
-    leaf_allocs: list[tensor_alloc] = field(default_factory=list)
+    def __init__(self, bufts: list[ggml_backend_buffer_type]) -> None:
+        self.bufts = bufts
+        self.buffers: list[ggml_backend_buffer | None] = []
+        self.buf_tallocs: list[ggml_dyn_tallocr] = []
+        self.hash_values: dict[int, hash_node] = {}
+        self.node_allocs: list[node_alloc] = []
+        self.leaf_allocs: list[tensor_alloc] = []
 
 
 def ggml_gallocr_new_n(bufts: list[ggml_backend_buffer_type]) -> ggml_gallocr:
     """An allocator over several buffer types. Entries that are the same type share one arena and one buffer."""
-    galloc = ggml_gallocr(bufts=list(bufts), buffers=[], buf_tallocs=[])
+    galloc = ggml_gallocr(list(bufts))
     for i, buft in enumerate(bufts):
         galloc.buffers.append(None)
         # entries of one type share one arena

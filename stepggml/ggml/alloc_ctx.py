@@ -8,8 +8,6 @@ This is how weights and KV caches get their memory: they live as long as the mod
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .backend import (
     ggml_backend_buffer_clear,
     ggml_backend_buffer_free,
@@ -35,14 +33,14 @@ from .impl import GGML_ABORT, GGML_ASSERT, GGML_LOG_DEBUG, GGML_LOG_ERROR, GGML_
 from .tensor import ggml_get_first_tensor, ggml_get_next_tensor, ggml_tensor
 
 
-@dataclass
 class ggml_tallocr:
     """A linear allocator over a buffer: `offset` bytes from `base` are taken."""
 
-    buffer: ggml_backend_buffer
-    base: int
-    alignment: int
-    offset: int
+    def __init__(self, buffer: ggml_backend_buffer, base: int, alignment: int, offset: int) -> None:
+        self.buffer = buffer
+        self.base = base
+        self.alignment = alignment
+        self.offset = offset
 
 
 def ggml_tallocr_new(buffer: ggml_backend_buffer) -> ggml_tallocr:

@@ -3,17 +3,16 @@ a context.
 
 Mirrors: ggml/src/ggml-backend-impl.h, field by field and in its order.
 
-In C a table is a struct of function pointers, and the object beside it a struct with `iface` and `context`. Here both
-are dataclasses; an entry that is NULL in C is None. Tables are those of early 2025; [T] adds set/get_tensor_2d and
-graph_optimize. The functions that call through the tables are in backend.py.
+In C a table is a struct of function pointers, and the object beside it a struct with `iface` and `context`. Here a
+table is a named tuple, for nobody changes it, and an entry that is NULL in C is None. Tables are those of early 2025;
+[T] adds set/get_tensor_2d and graph_optimize. The functions that call through the tables are in backend.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 GGML_BACKEND_API_VERSION = 1
 
@@ -50,8 +49,7 @@ GGML_BACKEND_DEVICE_TYPE_ACCEL = ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_
 # buffer type: how memory of one kind is allocated
 
 
-@dataclass(eq=False, repr=False)
-class ggml_backend_buffer_type_i:
+class ggml_backend_buffer_type_i(NamedTuple):
     """The 6 functions of a buffer type."""
 
     get_name: Callable[..., str]
@@ -67,21 +65,22 @@ class ggml_backend_buffer_type_i:
     is_host: Callable[..., bool] | None = None
 
 
-@dataclass(eq=False)
 class ggml_backend_buffer_type:
     """A kind of memory."""
 
-    iface: ggml_backend_buffer_type_i
-    device: ggml_backend_device | None = None
-    context: Any = None
+    def __init__(
+        self, iface: ggml_backend_buffer_type_i, device: ggml_backend_device | None = None, context: Any = None
+    ) -> None:
+        self.iface = iface
+        self.device = device
+        self.context = context
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # buffer: one allocation
 
 
-@dataclass(eq=False, repr=False)
-class ggml_backend_buffer_i:
+class ggml_backend_buffer_i(NamedTuple):
     """The 9 functions of a buffer [S]."""
 
     # (optional) free the buffer
@@ -102,23 +101,22 @@ class ggml_backend_buffer_i:
     reset: Callable[..., None] | None = None
 
 
-@dataclass(eq=False)
 class ggml_backend_buffer:
     """`size` bytes of a kind of memory, for a purpose."""
 
-    iface: ggml_backend_buffer_i
-    buft: ggml_backend_buffer_type
-    context: Any
-    size: int
-    usage: int = GGML_BACKEND_BUFFER_USAGE_ANY
+    def __init__(self, iface: ggml_backend_buffer_i, buft: ggml_backend_buffer_type, context: Any, size: int) -> None:
+        self.iface = iface
+        self.buft = buft
+        self.context = context
+        self.size = size
+        self.usage: int = GGML_BACKEND_BUFFER_USAGE_ANY
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # backend: a stream of work
 
 
-@dataclass(eq=False, repr=False)
-class ggml_backend_i:
+class ggml_backend_i(NamedTuple):
     """The 13 functions of a backend [S]; [T] has 16."""
 
     get_name: Callable[..., str]
@@ -141,22 +139,21 @@ class ggml_backend_i:
     event_wait: Callable[..., None] | None = None
 
 
-@dataclass(eq=False)
 class ggml_backend:
     """One instance of a device at work. `guid` tells kinds of backend apart."""
 
-    guid: bytes
-    iface: ggml_backend_i
-    device: ggml_backend_device
-    context: Any = None
+    def __init__(self, guid: bytes, iface: ggml_backend_i, device: ggml_backend_device, context: Any = None) -> None:
+        self.guid = guid
+        self.iface = iface
+        self.device = device
+        self.context = context
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # device: something that can compute
 
 
-@dataclass
-class ggml_backend_dev_caps:
+class ggml_backend_dev_caps(NamedTuple):
     """What a device can do."""
 
     # asynchronous operations
@@ -169,8 +166,7 @@ class ggml_backend_dev_caps:
     events: bool = False
 
 
-@dataclass
-class ggml_backend_dev_props:
+class ggml_backend_dev_props(NamedTuple):
     """All the device properties; memory in bytes."""
 
     name: str = ""
@@ -178,11 +174,10 @@ class ggml_backend_dev_props:
     memory_free: int = 0
     memory_total: int = 0
     type: int = GGML_BACKEND_DEVICE_TYPE_CPU
-    caps: ggml_backend_dev_caps = field(default_factory=ggml_backend_dev_caps)
+    caps: ggml_backend_dev_caps = ggml_backend_dev_caps()
 
 
-@dataclass(eq=False, repr=False)
-class ggml_backend_device_i:
+class ggml_backend_device_i(NamedTuple):
     """The 15 functions of a device."""
 
     # short name, such as "CPU" or "CUDA0"
@@ -213,21 +208,22 @@ class ggml_backend_device_i:
     event_synchronize: Callable[..., None] | None = None
 
 
-@dataclass(eq=False)
 class ggml_backend_device:
     """A processor that computes graphs."""
 
-    iface: ggml_backend_device_i
-    reg: ggml_backend_reg | None = None
-    context: Any = None
+    def __init__(
+        self, iface: ggml_backend_device_i, reg: ggml_backend_reg | None = None, context: Any = None
+    ) -> None:
+        self.iface = iface
+        self.reg = reg
+        self.context = context
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # reg: one kind of backend and its devices
 
 
-@dataclass(eq=False, repr=False)
-class ggml_backend_reg_i:
+class ggml_backend_reg_i(NamedTuple):
     """The 4 functions of a registry entry."""
 
     get_name: Callable[..., str]
@@ -238,10 +234,10 @@ class ggml_backend_reg_i:
     get_proc_address: Callable[..., Callable[..., Any] | None] | None = None
 
 
-@dataclass(eq=False)
 class ggml_backend_reg:
     """What a backend registers; api_version is checked when it is loaded."""
 
-    api_version: int
-    iface: ggml_backend_reg_i
-    context: Any = None
+    def __init__(self, api_version: int, iface: ggml_backend_reg_i, context: Any = None) -> None:
+        self.api_version = api_version
+        self.iface = iface
+        self.context = context

@@ -15,7 +15,6 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import ModuleType
 
 from .backend import (
@@ -39,12 +38,12 @@ from .impl import GGML_ASSERT, GGML_LOG_DEBUG, GGML_LOG_ERROR, GGML_LOG_INFO
 BACKENDS_PACKAGE = "stepggml.backends"
 
 
-@dataclass(eq=False)
 class ggml_backend_registry:
     """Registered kinds of backend and all their devices, in order of registration."""
 
-    backends: list[ggml_backend_reg] = field(default_factory=list)
-    devices: list[ggml_backend_device] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.backends: list[ggml_backend_reg] = []
+        self.devices: list[ggml_backend_device] = []
 
 
 _registry: ggml_backend_registry | None = None

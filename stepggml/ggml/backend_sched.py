@@ -80,16 +80,13 @@ def ggml_backend_sched_new(
     max_copies = max_splits * GGML_SCHED_MAX_SPLIT_INPUTS * 2
     context_buffer_size = max_copies * GGML_TENSOR_SIZE + ggml_graph_overhead_custom(graph_size, False)
 
-    sched = ggml_backend_sched(
-        backends=list(backends),
-        bufts=list(bufts),
-        galloc=ggml_gallocr_new_n(bufts),
-        hash_set_size=ggml_hash_size(graph_size),
-        context_buffer=ggml_aligned_malloc(context_buffer_size),
-        context_buffer_size=context_buffer_size,
-        n_copies=GGML_SCHED_MAX_COPIES if parallel else 1,
-        debug=debug_level(),
-    )
+    galloc = ggml_gallocr_new_n(bufts)
+    sched = ggml_backend_sched(list(backends), list(bufts), galloc)
+    sched.n_copies = GGML_SCHED_MAX_COPIES if parallel else 1
+    sched.hash_set_size = ggml_hash_size(graph_size)
+    sched.context_buffer = ggml_aligned_malloc(context_buffer_size)
+    sched.context_buffer_size = context_buffer_size
+    sched.debug = debug_level()
     ggml_backend_sched_reset(sched)
     return sched
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from .alloc import ggml_gallocr
@@ -16,7 +15,7 @@ from .backend import ggml_backend_name
 from .backend_impl import ggml_backend, ggml_backend_buffer_type
 from .cgraph import ggml_cgraph
 from .context import ggml_context
-from .impl import GGML_ASSERT
+from .impl import GGML_ASSERT, NULL
 from .layout import ggml_is_view_op
 from .op import ggml_op_name
 from .tensor import ggml_nbytes, ggml_tensor, pointer_to
@@ -29,18 +28,17 @@ GGML_SCHED_MAX_COPIES = 4
 EvalCallback = Callable[[ggml_tensor, bool, Any], bool]
 
 
-@dataclass(eq=False)
 class ggml_backend_sched_split:
     """Nodes [i_start, i_end) of the graph, which one backend runs after copying `inputs` to itself."""
 
-    backend_id: int
-    i_start: int
-    i_end: int = 0
-    inputs: list[ggml_tensor] = field(default_factory=list)
-    graph: ggml_cgraph | None = None
+    def __init__(self, backend_id: int, i_start: int) -> None:
+        self.backend_id = backend_id
+        self.i_start = i_start
+        self.i_end = 0
+        self.inputs: list[ggml_tensor] = []
+        self.graph: ggml_cgraph | None = None
 
 
-@dataclass(eq=False)
 class ggml_backend_sched:
     """The scheduler.
 
@@ -49,39 +47,42 @@ class ggml_backend_sched:
     that backend: the pass and the rule, such as "1.wgt0").
     """
 
-    backends: list[ggml_backend]
-    bufts: list[ggml_backend_buffer_type]
-    galloc: ggml_gallocr
-    hash_set_size: int
-    context_buffer: int
-    context_buffer_size: int
-    n_copies: int = 1
-    cur_copy: int = 0
-    debug: int = 0
+    def __init__(
+        self, backends: list[ggml_backend], bufts: list[ggml_backend_buffer_type], galloc: ggml_gallocr
+    ) -> None:
+        self.backends = backends
+        self.bufts = bufts
+        self.galloc = galloc
+        self.n_copies = 1
+        self.cur_copy = 0
+        self.debug = 0
 
-    is_reset: bool = False  # nothing is known of any tensor
-    is_alloc: bool = False  # the graph at hand has its memory
+        self.is_reset = False  # nothing is known of any tensor
+        self.is_alloc = False  # the graph at hand has its memory
 
-    hv_tensor_backend_ids: dict[int, int] = field(default_factory=dict)
-    hv_tensor_copies: dict[tuple[int, int, int], ggml_tensor] = field(default_factory=dict)
-    causes: dict[int, str] = field(default_factory=dict)
+        self.hash_set_size = 0
+        self.hv_tensor_backend_ids: dict[int, int] = {}
+        self.hv_tensor_copies: dict[tuple[int, int, int], ggml_tensor] = {}
+        self.causes: dict[int, str] = {}
 
-    # the graph with the copies put in, and the backend of each of its nodes and leafs, now and the time before
-    graph: ggml_cgraph = field(default_factory=ggml_cgraph)
-    graph_memory: list[ctypes.Array] = field(default_factory=list)
-    node_backend_ids: list[int] = field(default_factory=list)
-    leaf_backend_ids: list[int] = field(default_factory=list)
-    prev_node_backend_ids: list[int] = field(default_factory=list)
-    prev_leaf_backend_ids: list[int] = field(default_factory=list)
+        # the graph with the copies put in, and the backend of each of its nodes and leafs, now and the time before
+        self.graph = ggml_cgraph()
+        self.graph_memory: list[ctypes.Array] = []
+        self.node_backend_ids: list[int] = []
+        self.leaf_backend_ids: list[int] = []
+        self.prev_node_backend_ids: list[int] = []
+        self.prev_leaf_backend_ids: list[int] = []
 
-    splits: list[ggml_backend_sched_split] = field(default_factory=list)
-    graph_inputs: list[ggml_tensor] = field(default_factory=list)
+        self.splits: list[ggml_backend_sched_split] = []
+        self.graph_inputs: list[ggml_tensor] = []
 
-    # pool of the copies' structs
-    ctx: ggml_context | None = None
+        # pool of the copies' structs
+        self.ctx: ggml_context | None = None
+        self.context_buffer = NULL
+        self.context_buffer_size = 0
 
-    callback_eval: EvalCallback | None = None
-    callback_eval_user_data: Any = None
+        self.callback_eval: EvalCallback | None = None
+        self.callback_eval_user_data: Any = None
 
 
 def ggml_backend_sched_backend_id(sched: ggml_backend_sched, backend: ggml_backend) -> int:

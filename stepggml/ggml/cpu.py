@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,15 +36,15 @@ from .tensor import ggml_tensor
 CACHE_LINE_SIZE = 64
 
 
-@dataclass
 class ggml_cplan:
     """How a graph will be computed: bytes of scratch memory, threads, and whom to ask whether to stop."""
 
-    work_size: int = 0
-    work_data: int = 0
-    n_threads: int = 1
-    abort_callback: Callable[[object], bool] | None = None
-    abort_callback_data: object = None
+    def __init__(self) -> None:
+        self.work_size = 0
+        self.work_data = 0
+        self.n_threads = 1
+        self.abort_callback: Callable[[object], bool] | None = None
+        self.abort_callback_data: object = None
 
 
 _is_first_call = True

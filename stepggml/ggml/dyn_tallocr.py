@@ -8,8 +8,6 @@ as the address space; it is used only when no earlier hole fits. [T] keeps up to
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from .impl import GGML_ABORT, GGML_ASSERT, GGML_PAD
 from .tensor import ggml_tensor
 
@@ -19,21 +17,21 @@ MAX_FREE_BLOCKS = 256
 ARENA_SIZE = (1 << 63) - 1
 
 
-@dataclass
 class free_block:
     """`size` free bytes at `offset`."""
 
-    offset: int
-    size: int
+    def __init__(self, offset: int, size: int) -> None:
+        self.offset = offset
+        self.size = size
 
 
-@dataclass(eq=False)
 class ggml_dyn_tallocr:
     """The arena: free blocks by offset, and the highest end of any allocation so far."""
 
-    alignment: int
-    free_blocks: list[free_block] = field(default_factory=list)
-    max_size: int = 0
+    def __init__(self, alignment: int) -> None:
+        self.alignment = alignment
+        self.free_blocks: list[free_block] = []
+        self.max_size = 0
 
 
 def ggml_dyn_tallocr_new(alignment: int) -> ggml_dyn_tallocr:

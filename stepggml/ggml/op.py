@@ -10,9 +10,8 @@ each file of ops/ ends with the records of its ops, and the switches look them u
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from .tensor import ggml_tensor
@@ -61,8 +60,7 @@ GGML_PREC_DEFAULT = ggml_prec.GGML_PREC_DEFAULT
 GGML_PREC_F32 = ggml_prec.GGML_PREC_F32
 
 
-@dataclass
-class ggml_compute_params:
+class ggml_compute_params(NamedTuple):
     """What one thread is told about its share of a node: it is `ith` of `nth`, with the plan's work buffer."""
 
     ith: int = 0
@@ -86,8 +84,7 @@ def no_work(node: ggml_tensor, n_tasks: int) -> int:
     return 0
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class OpRecord:
+class OpRecord(NamedTuple):
     """All of an op but its builders.
 
     symbol: the op as a formula, for graph listings. compute_forward(params, dst): the readable reference. n_tasks(node,

@@ -11,7 +11,7 @@ The functions live beside their layouts: quants_float.py (F32, F16, BF16), quant
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -101,8 +101,7 @@ RowFunction = Callable[["np.ndarray", "np.ndarray", int], None]
 DotFunction = Callable[[int, "np.ndarray", "np.ndarray"], "np.ndarray"]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class RowFunctions:
+class RowFunctions(NamedTuple):
     """The function pointers of one type.
 
     to_float(x, y, k): bytes to floats. from_float(x, y, k): floats to bytes at run time (activations, CPY).

@@ -8,8 +8,8 @@ from float are in quants.py, so that this file stays a table one can read at a g
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from .impl import GGML_ABORT, GGML_ASSERT
 
@@ -78,8 +78,7 @@ GGML_TYPE_BF16 = ggml_type.GGML_TYPE_BF16
 GGML_TYPE_COUNT = ggml_type.GGML_TYPE_COUNT
 
 
-@dataclass(frozen=True)
-class ggml_type_traits:
+class ggml_type_traits(NamedTuple):
     """What ggml knows of a type before any data:
 
     its name, elements and bytes per block, its partner in a dot product.

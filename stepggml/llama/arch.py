@@ -12,14 +12,13 @@ An architecture is one file of builders/, found by looking: its keys, its tensor
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..ggml import GGML_OP_GET_ROWS, GGML_OP_MUL, GGML_OP_MUL_MAT, GGML_OP_ROPE
+from ..ggml.folder import module_names
 
 if TYPE_CHECKING:
     from ..ggml import ggml_cgraph
@@ -110,8 +109,7 @@ LLM_TENSOR_LAYER_REPEATING = llm_tensor_layer.LLM_TENSOR_LAYER_REPEATING
 LLM_TENSOR_LAYER_OUTPUT = llm_tensor_layer.LLM_TENSOR_LAYER_OUTPUT
 
 
-@dataclass(frozen=True)
-class llm_tensor_info:
+class llm_tensor_info(NamedTuple):
     """Base of the name, where the tensor belongs, and the op whose operand it will be."""
 
     name: str
@@ -161,8 +159,7 @@ def tn(tensor: llm_tensor_info, suffix: str, bid: int = -1) -> LLM_TN_IMPL:
 # architectures
 
 
-@dataclass(frozen=True)
-class Architecture:
+class Architecture(NamedTuple):
     """All that sets one architecture apart. C spreads it over five switches.
 
     load_hparams(ml, model): its own keys, and the model's size label. load_tensors(model, create_tensor): its weights.
@@ -181,8 +178,8 @@ def architectures() -> dict[str, Architecture]:
     """The architectures of builders/ by name."""
     package = importlib.import_module(f"{__package__}.builders")
     found = {}
-    for module_info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"{package.__name__}.{module_info.name}")
+    for name in module_names(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{name}")
         found[module.ARCHITECTURE.name] = module.ARCHITECTURE
     return found
 

@@ -9,19 +9,18 @@ pair whose symbols have changed since it was queued is stale and skipped.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
 
 from .unicode import unicode_byte_encode, unicode_regex_split
 from .vocab import LLAMA_TOKEN_NULL, llama_vocab
 
 
-@dataclass
 class llm_symbol:
     """A piece of a word: its text, and the numbers of its neighbours (-1: none). An empty text has been merged away."""
 
-    text: bytes
-    prev: int
-    next: int
+    def __init__(self, text: bytes, prev: int, next: int) -> None:
+        self.text = text
+        self.prev = prev
+        self.next = next
 
 
 class llm_tokenizer_bpe_session:

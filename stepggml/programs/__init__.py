@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import importlib
 import os
-import pkgutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from ._costs import Costs
@@ -24,8 +22,7 @@ BUILT_IN_PROMPT = b"Old Mr. Crow said"
 MAGIC_SIZE = 4
 
 
-@dataclass
-class RunOptions:
+class RunOptions(NamedTuple):
     """What a user can ask of a run, whatever the format.
 
     n_ctx 0: as many tokens as the model knows positions, or, in a quick run, as it can come to; n_threads 0: the
@@ -49,16 +46,15 @@ class RunOptions:
     repack: bool = False
 
 
-@dataclass
-class ModelInfo:
+class ModelInfo(NamedTuple):
     """What a model file says of itself. Offsets and sizes in bytes; ne in ggml's order."""
 
     model: str
     format: str
     file_size: int
-    hparams: dict[str, Any] = field(default_factory=dict)
-    vocabulary: dict[str, Any] = field(default_factory=dict)
-    tensors: list[dict[str, Any]] = field(default_factory=list)
+    hparams: dict[str, Any]
+    vocabulary: dict[str, Any]
+    tensors: list[dict[str, Any]]
 
 
 class RunResult(Protocol):
@@ -145,14 +141,15 @@ class Program(Protocol):
 def open_program(path: str) -> Program:
     """The program for a model file. Raises GGMLFileError when the file cannot be read or no program knows its magic."""
     from ..ggml import GGMLFileError
+    from ..ggml.folder import module_names
     from ..gpt2.model_file import ModelFile
 
     with ModelFile(path) as file:
         magic = file.read(MAGIC_SIZE, "the magic")
-    for module_info in pkgutil.iter_modules(__path__):
-        if module_info.name.startswith("_"):
+    for name in module_names(__path__):
+        if name.startswith("_"):
             continue
-        module = importlib.import_module(f"{__name__}.{module_info.name}")
+        module = importlib.import_module(f"{__name__}.{name}")
         if module.MAGIC == magic:
             return module.PROGRAM(path)
     raise GGMLFileError(path, "invalid model file (bad magic)", f"got {magic!r}, which no program knows")

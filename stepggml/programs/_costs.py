@@ -5,7 +5,7 @@ A bench compares these with what the machine can do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..ggml import (
     GGML_OP_GET_ROWS,
@@ -23,24 +23,24 @@ from ..ggml.layout import VIEW_OPS
 from ..ggml.tensor import GGML_TENSOR_FLAG_INPUT
 
 
-@dataclass
-class Costs:
+class Costs(NamedTuple):
     """weight_bytes: read. operations: floating-point operations of all matrix products, two per multiply-add."""
 
-    weight_bytes: int = 0
-    operations: int = 0
+    weight_bytes: int
+    operations: int
 
 
 def graph_costs(graph: ggml_cgraph) -> Costs:
     """The costs of a graph. Weights count as often as they are read."""
-    costs = Costs()
+    weight_bytes = 0
+    operations = 0
     for node in graph.nodes:
         if node.op == GGML_OP_MUL_MAT:
-            costs.operations += 2 * node.src[0].ne[0] * ggml_nelements(node)
+            operations += 2 * node.src[0].ne[0] * ggml_nelements(node)
         for src in node.src:
             if src is not None and is_weight(node, src):
-                costs.weight_bytes += bytes_read(node, src)
-    return costs
+                weight_bytes += bytes_read(node, src)
+    return Costs(weight_bytes, operations)
 
 
 def is_weight(node: ggml_tensor, src: ggml_tensor) -> bool:

@@ -9,26 +9,25 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from ..ggml import GGML_LOG_INFO, ggml_time_us
 from . import Evaluator, Program, RunOptions
 
 
-@dataclass
 class QuickRun:
     """What a run has come to. Times in microseconds."""
 
-    embd_inp: list[int] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-    n_past: int = 0
-    t_load_us: int = 0
-    t_prompt_us: int = 0
-    t_predict_us: int = 0
-    t_sample_us: int = 0
-    stopped: bool = False
-    backend: str = ""
-    n_threads: int = 0
+    def __init__(self) -> None:
+        self.embd_inp: list[int] = []
+        self.tokens: list[int] = []
+        self.n_past = 0
+        self.t_load_us = 0
+        self.t_prompt_us = 0
+        self.t_predict_us = 0
+        self.t_sample_us = 0
+        self.stopped = False
+        self.backend = ""
+        self.n_threads = 0
 
 
 def generate(program: Program, options: RunOptions, put_token: Callable[[int, bytes], bool]) -> QuickRun:

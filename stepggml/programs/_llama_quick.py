@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Sequence
+from typing import Any
 
 from ..ggml import (
     GGML_PAD,
     GGML_STATUS_SUCCESS,
-    ggml_backend_buffer,
     ggml_backend_buffer_free,
     ggml_backend_dev_backend_reg,
     ggml_backend_get_device,
@@ -25,7 +25,7 @@ from ..ggml import (
     ggml_status_to_string,
 )
 from ..llama.batch import DEFAULT_SEQ_ID, fill_batch, llama_batch_get_one, llama_sbatch
-from ..llama.context import llama_context, reserve_worst_case
+from ..llama.context import llama_context
 from ..llama.graph import llama_build_graph
 from ..llama.kv_cache import llama_kv_cache_get_padding
 from ..llama.main import DecodeError
@@ -49,9 +49,9 @@ class QuickDecoder:
     def __init__(self, ctx: llama_context, repack: bool) -> None:
         self.ctx = ctx
         self.repack = repack
-        self.repacked: ggml_backend_buffer | None = None
+        self.repacking: Any = None
         meta = ctx.buf_compute_meta
-        self.moving = MovingGraph(ctx.backend_cpu, (meta.address, meta.size), self.build, self.reserve)
+        self.moving = MovingGraph(ctx.backend_cpu, (meta.address, meta.size), self.build, self.largest)
         self.padding = llama_kv_cache_get_padding()
         # what a row of the mask is made of
         n_cells = ctx.kv_self.size
@@ -60,13 +60,18 @@ class QuickDecoder:
         for backend, set_n_threads in ctx.set_n_threads_fns:
             set_n_threads(backend, ctx.cparams.n_threads)
 
-    def reserve(self) -> None:
-        """After the first graph: room for the largest one, and the weights to where they multiply fastest."""
-        reserve_worst_case(self.ctx)
-        if self.repack:
-            reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(self.ctx.backend_cpu))
-            repack_mapped = ggml_backend_reg_get_proc_address(reg, "repack_mapped")
-            self.repacked = repack_mapped(self.ctx.model.tensors_by_name.values())
+    def repack_weights(self) -> None:
+        """Begin to move the weights to where they multiply fastest. Graphs can be built meanwhile."""
+        self.repack = False
+        reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(self.ctx.backend_cpu))
+        repack_mapped = ggml_backend_reg_get_proc_address(reg, "repack_mapped")
+        self.repacking = repack_mapped(self.ctx.model.tensors_by_name.values())
+
+    def largest(self, kind: Kind) -> Counters:
+        """The counters of the last graph of a kind, which reads a full cache."""
+        n_tokens, _ = kind
+        n_cells = self.ctx.kv_self.size
+        return (n_cells - n_tokens, n_cells)
 
     def build(self, kind: Kind, counters: Counters) -> ggml_cgraph:
         """The graph, allocated, as decode_ubatch has it."""
@@ -88,6 +93,8 @@ class QuickDecoder:
         """Evaluate tokens that follow n_past earlier ones; the logits of the last. Raises DecodeError."""
         if n_past + len(tokens) > self.ctx.kv_self.size:
             raise DecodeError(f"failed to decode {len(tokens)} tokens, ret = 1")
+        if self.repack and self.moving.n_built > 0:
+            self.repack_weights()
         n_ubatch = self.ctx.cparams.n_ubatch
         for i in range(0, len(tokens), n_ubatch):
             part = tokens[i : i + n_ubatch]
@@ -102,6 +109,8 @@ class QuickDecoder:
         n_kv = min(kv_self.size, GGML_PAD(n_past + n_tokens, self.padding))
         self.moving.place((n_tokens, has_output), (n_past, n_kv))
         self.set_inputs(tokens, n_past, n_kv, has_output)
+        if self.repacking is not None:
+            self.repacking.wait()
         status = self.moving.compute()
         if status != GGML_STATUS_SUCCESS:
             raise DecodeError(f"failed to decode {n_tokens} tokens: {ggml_status_to_string(status)}")
@@ -134,5 +143,7 @@ class QuickDecoder:
     def close(self) -> None:
         """Drop the plans and give back the repacked weights; nothing more can be evaluated."""
         self.moving.close()
-        ggml_backend_buffer_free(self.repacked)
-        self.repacked = None
+        if self.repacking is not None:
+            self.repacking.wait()
+            ggml_backend_buffer_free(self.repacking.buffer)
+            self.repacking = None

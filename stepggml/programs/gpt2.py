@@ -182,7 +182,7 @@ class Gpt2Evaluator:
         backend = self.model.backend
         self.allocr = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend))
         pool = static_buffer()
-        self.moving = MovingGraph(backend, (pool.address, pool.size), self.build, self.reserve)
+        self.moving = MovingGraph(backend, (pool.address, pool.size), self.build, self.largest)
         set_n_threads(backend, self.params.n_threads)
 
     def reserve(self) -> None:
@@ -211,6 +211,10 @@ class Gpt2Evaluator:
         if not ggml_gallocr_alloc_graph(self.allocr, gf):
             raise MemoryError(f"no memory to compute {n_tokens} tokens")
         return gf
+
+    def largest(self, n_tokens: int) -> Counters:
+        """Where the last graph of so many tokens begins."""
+        return (self.model.hparams.n_ctx - n_tokens,)
 
     def eval_moving(self, moving: MovingGraph, tokens: Sequence[int]) -> memoryview:
         """What gpt2_eval does, with a graph that may be there already."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...ggml import alloc as A
 from ...ggml import dyn_tallocr as D
-from ...ggml import ggml_cgraph, ggml_gallocr, ggml_tensor
+from ...ggml import ggml_cgraph, ggml_gallocr_new_n, ggml_tensor
 from ..provenance import line_of
 from .decisions import Plan
 from .observe import observe
@@ -100,7 +100,7 @@ class _Replay:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.scratch = plan.structs.copies()
-        self.galloc = fresh_allocator(plan.galloc)
+        self.galloc = ggml_gallocr_new_n(plan.galloc.bufts)
         self.log = AllocLog()
         self._frames: list[dict[str, Any]] = []
         self._step = LEAFS
@@ -222,17 +222,6 @@ class _Replay:
 def free_blocks(alloc: D.ggml_dyn_tallocr) -> tuple[tuple[int, int], ...]:
     """The free list as numbers."""
     return tuple((block.offset, block.size) for block in alloc.free_blocks)
-
-
-def fresh_allocator(galloc: ggml_gallocr) -> ggml_gallocr:
-    """An allocator with the same buffer types and empty arenas, shared as they are there; it has no buffers."""
-    copies: dict[int, D.ggml_dyn_tallocr] = {}
-    tallocs = []
-    for talloc in galloc.buf_tallocs:
-        if id(talloc) not in copies:
-            copies[id(talloc)] = D.ggml_dyn_tallocr_new(talloc.alignment)
-        tallocs.append(copies[id(talloc)])
-    return ggml_gallocr(bufts=list(galloc.bufts), buffers=[None] * len(galloc.bufts), buf_tallocs=tallocs)
 
 
 def scratch_graph(nodes: np.ndarray, leafs: np.ndarray) -> tuple[ggml_cgraph, Any]:

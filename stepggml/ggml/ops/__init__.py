@@ -13,18 +13,18 @@ its own share. Where C needs a barrier inside an op the reference says what it d
 from __future__ import annotations
 
 import importlib
-import pkgutil
 
+from ..folder import module_names
 from ..op import OpRecord
 
 
 def scan_records() -> dict[int, OpRecord]:
     """Import every file of this folder and collect its RECORDS by op id."""
     records: dict[int, OpRecord] = {}
-    for module_info in pkgutil.iter_modules(__path__):
-        if module_info.name.startswith("_"):
+    for name in module_names(__path__):
+        if name.startswith("_"):
             continue
-        module = importlib.import_module(f"{__name__}.{module_info.name}")
+        module = importlib.import_module(f"{__name__}.{name}")
         for record in module.RECORDS:
             records[record.op] = record
     return records
