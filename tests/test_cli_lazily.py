@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import subprocess
 import sys
-from array import array
 from pathlib import Path
-
-import numpy as np
-import pytest
-
-from stepggml import _kernels
 
 ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "tests" / "data" / "gguf" / "llama-Q8_0.gguf"
@@ -76,15 +69,3 @@ import email.message
 assert type(sys.modules["email"]) is not StandIn
 """
     assert "colorsys" in python(code).stdout
-
-
-@pytest.mark.parametrize("n", [0, 1, 15, 16, 17, 100, 1000])
-def test_first_largest(n: int) -> None:
-    rng = np.random.default_rng(n)
-    for _ in range(20):
-        values = rng.integers(-5, 5, n).astype(np.float32)
-        values[rng.random(n) < 0.1] = np.nan
-        expected = int(np.argmax(np.where(np.isnan(values), -np.inf, values))) if n else 0
-        assert _kernels.first_largest(values) == expected
-    assert _kernels.first_largest(array("f", [math.nan] * n)) == 0
-    assert _kernels.first_largest(array("f", [-math.inf] * n)) == 0

@@ -32,7 +32,7 @@ except ImportError as e:
 
 __all__ = [
     "ENVIRONMENT", "GROUP_ROWS", "Growth", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row",
-    "first_largest", "kernel_address", "kernel_names", "measurements", "pack_groups", "pack_mapped", "quantize_row",
+    "kernel_address", "kernel_names", "largest", "measurements", "pack_groups", "pack_mapped", "quantize_row",
     "set_gelu_tables", "split_strings", "struct_layout", "unpack_groups", "variants",
 ]
 
@@ -153,9 +153,9 @@ def dequantize_row(type_id: int, src_addr: int, dst_addr: int, n: int) -> None:
     _modules[_loaded(None)]["quants"].dequantize_row(type_id, src_addr, dst_addr, n)
 
 
-def first_largest(floats: memoryview) -> int:
-    """Where in a buffer of floats the largest is; of equal ones the first; a NaN never is."""
-    return _modules[_loaded(None)]["reduce"].first_largest(floats)
+def largest(floats: memoryview, k: int) -> list[int]:
+    """Where in a buffer of floats the k largest are, the largest first; of equal ones the first; NaNs as the least."""
+    return _modules[_loaded(None)]["reduce"].largest(floats, k)
 
 
 def pack_groups(type_id: int, src_addr: int, dst_addr: int, n_groups: int, n_per_row: int) -> None:
