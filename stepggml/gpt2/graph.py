@@ -14,7 +14,8 @@ In the shapes below N = n_tokens, n_kv = n_past + N, and the head_dim = n_embd/n
 
 from __future__ import annotations
 
-import numpy as np
+import ctypes
+import math
 
 from ..ggml import (
     GGML_TYPE_F32,
@@ -251,8 +252,8 @@ def attend(ctx: ggml_context, model: gpt2_model, Qcur: ggml_tensor, il: int, n_p
     KQ = ggml_mul_mat(ctx, K, Q)                                              # ne = [n_kv, N, n_head]
 
     # KQ_scaled = KQ / sqrt(head_dim), in float as in C
-    KQ_scale = np.float32(1.0) / np.sqrt(np.float32(head_dim))
-    KQ_scaled = ggml_scale(ctx, KQ, float(KQ_scale))                          # ne = [n_kv, N, n_head]
+    root = ctypes.c_float(math.sqrt(head_dim))
+    KQ_scaled = ggml_scale(ctx, KQ, 1.0 / root.value)                         # ne = [n_kv, N, n_head]
 
     # KQ_masked = mask_past(KQ_scaled): -inf where the key comes after the query
     KQ_masked = ggml_diag_mask_inf(ctx, KQ_scaled, n_past)                    # ne = [n_kv, N, n_head]

@@ -9,8 +9,11 @@ import numpy as np
 
 from ..ggml import (
     GGML_STATUS_SUCCESS,
+    ggml_backend_dev_backend_reg,
     ggml_backend_get_default_buffer_type,
+    ggml_backend_get_device,
     ggml_backend_name,
+    ggml_backend_reg_get_proc_address,
     ggml_cgraph,
     ggml_gallocr_alloc_graph,
     ggml_gallocr_free,
@@ -171,6 +174,8 @@ class Gpt2Evaluator:
         except BaseException:
             self.close()
             raise
+        reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(self.model.backend))
+        self.find_largest = ggml_backend_reg_get_proc_address(reg, "largest")
         self.n_batch = params.n_batch
         self.n_predict = limit_n_predict(self.model, params.n_predict, len(self.prompt))
         self.n_threads = params.n_threads
@@ -237,6 +242,8 @@ class Gpt2Evaluator:
 
     def pick(self, logits: memoryview) -> int:
         """The next token, as the parameters ask."""
+        if self.find_largest is not None and (self.params.greedy or self.params.temp <= 0):
+            return self.find_largest(logits, 1)[0]
         return sample_token(self.vocab, np.asarray(logits), self.params, self.rng)
 
     def costs(self, n_tokens: int) -> Costs:
