@@ -6,7 +6,6 @@ compares with the references and prints one JSON line per run; tests/test_ops.py
 
 from __future__ import annotations
 
-import ctypes
 import json
 from collections.abc import Iterator
 from functools import cache
@@ -129,10 +128,9 @@ def backend_runs() -> Iterator[dict]:
 def main() -> None:
     """All runs of this process's kernel variant."""
     from stepggml import _kernels
-    from stepggml.ggml.ops._vec import ggml_table_gelu_f16, ggml_table_gelu_quick_f16
 
     ggml_cpu_init()
-    _kernels.set_gelu_tables(ctypes.addressof(ggml_table_gelu_f16), ctypes.addressof(ggml_table_gelu_quick_f16))
+    _kernels.fill_gelu_tables()
     print(json.dumps({"variant": _kernels.chosen().name}))
     for n_threads in (1, 2):
         for result in kernel_runs(n_threads):

@@ -32,8 +32,8 @@ except ImportError as e:
 
 __all__ = [
     "ENVIRONMENT", "GROUP_ROWS", "Growth", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row",
-    "kernel_address", "kernel_names", "largest", "measurements", "pack_groups", "pack_mapped", "quantize_row",
-    "set_gelu_tables", "split_strings", "struct_layout", "unpack_groups", "variants",
+    "fill_gelu_tables", "gelu_tables", "kernel_address", "kernel_names", "largest", "measurements", "pack_groups",
+    "pack_mapped", "quantize_row", "split_strings", "struct_layout", "unpack_groups", "variants",
 ]
 
 ENVIRONMENT = "STEPGGML_KERNELS"
@@ -84,7 +84,6 @@ def _choose() -> Variant:
 _chosen = _choose()
 _modules: dict[str, dict[str, ModuleType]] = {}
 _kernels: dict[str, dict[str, int]] = {}
-_gelu_tables: tuple[int, int] = (0, 0)
 
 
 def _load(name: str) -> None:
@@ -97,7 +96,6 @@ def _load(name: str) -> None:
         addresses.update(module.KERNELS)
     _modules[name] = modules
     _kernels[name] = addresses
-    modules["unary"].set_gelu_tables(*_gelu_tables)
 
 
 def _loaded(variant: str | None) -> str:
@@ -130,14 +128,14 @@ def measurements(variant: str | None = None) -> dict[str, int]:
     return dict(_modules[_loaded(variant)]["measure"].WORK)
 
 
-def set_gelu_tables(gelu_addr: int, gelu_quick_addr: int) -> None:
-    """Give the kernels the tables of gelu and gelu_quick: uint16[65536] each, half in and half out; the caller keeps
-    them alive.
-    """
-    global _gelu_tables
-    _gelu_tables = (gelu_addr, gelu_quick_addr)
-    for modules in _modules.values():
-        modules["unary"].set_gelu_tables(gelu_addr, gelu_quick_addr)
+def fill_gelu_tables(variant: str | None = None) -> None:
+    """Compute the tables of gelu and gelu_quick, once: what the kernel of UNARY needs before it can do these two."""
+    _modules[_loaded(variant)]["unary"].fill_gelu_tables()
+
+
+def gelu_tables(variant: str | None = None) -> tuple[bytes, bytes]:
+    """The tables of gelu and gelu_quick: uint16[65536] each, half in and half out; zeros before they are filled."""
+    return _modules[_loaded(variant)]["unary"].gelu_tables()
 
 
 def quantize_row(type_id: int, src_addr: int, dst_addr: int, n: int, runtime: bool = False) -> None:

@@ -1,10 +1,9 @@
 """The UNARY kernel: one function of one element, chosen by op_params[0] (C: unary-ops.cpp, vec.h).
 
-GELU and GELU_QUICK are looked up in ggml's tables of 65,536 halves, which floor 1 fills and hands over
-(set_gelu_tables): a value is rounded to half precision, and so is its result. The others are plain loops that gcc
-vectorises.
+GELU and GELU_QUICK are looked up in tables of 65,536 halves, as in ggml (fill_gelu_tables): a value is rounded to half
+precision, and so is its result. The others are plain loops that gcc vectorises.
 """
-from libc.math cimport expm1f, fabsf
+from libc.math cimport exp, expm1f, fabsf, tanh
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
 from .exponential cimport exponential, hyperbolic_tangent, sigmoid, v_exponential
@@ -33,8 +32,17 @@ cdef enum:  # ggml_unary_op
     HARDSIGMOID = 12
     EXP = 13
 
-cdef const uint16_t *gelu_table = NULL
-cdef const uint16_t *gelu_quick_table = NULL
+cdef extern from "<math.h>" nogil:
+    float fmaf(float x, float y, float z)
+
+cdef float GELU_COEF_A = 0.044715
+cdef float GELU_QUICK_COEF = -1.702
+cdef float SQRT_2_OVER_PI = 0.79788456080286535587989211986876
+
+# gelu and gelu_quick of every half, as halves
+cdef uint16_t gelu_table[1 << 16]
+cdef uint16_t gelu_quick_table[1 << 16]
+cdef bint has_gelu_tables = False
 
 
 cdef void abs_strip(const float *x, float *y, int64_t n) noexcept nogil:
@@ -150,7 +158,7 @@ cdef int ggml_compute_forward_unary(const ggml_compute_params *params, ggml_tens
     cdef char *z
     if not (is_float_type(a.type) and is_float_type(dst.type) and same_shape(a, dst)) or op < ABS or op > EXP:
         return UNSUPPORTED
-    if op == GELU and gelu_table == NULL or op == GELU_QUICK and gelu_quick_table == NULL:
+    if (op == GELU or op == GELU_QUICK) and not has_gelu_tables:
         return UNSUPPORTED
     share(params, ggml_nrows(dst), &first, &end)
     for row in range(first, end):
@@ -168,11 +176,22 @@ cdef int ggml_compute_forward_unary(const ggml_compute_params *params, ggml_tens
     return DONE
 
 
-def set_gelu_tables(size_t gelu_addr, size_t gelu_quick_addr) -> None:
-    """Addresses of the two tables, 0 for none; see stepggml._kernels.set_gelu_tables."""
-    global gelu_table, gelu_quick_table
-    gelu_table = <const uint16_t *>gelu_addr
-    gelu_quick_table = <const uint16_t *>gelu_quick_addr
+def fill_gelu_tables() -> None:
+    """See stepggml._kernels.fill_gelu_tables. Functions of C's library are computed in double and rounded once."""
+    global has_gelu_tables
+    cdef int bits
+    cdef float x, inner
+    for bits in range(0 if has_gelu_tables else 1 << 16):
+        x = half_to_float(bits)
+        inner = SQRT_2_OVER_PI * x * fmaf(GELU_COEF_A * x, x, 1)
+        gelu_table[bits] = float_to_half(<float>0.5 * x * (1 + <float>tanh(inner)))
+        gelu_quick_table[bits] = float_to_half(x * (1 / (1 + <float>exp(GELU_QUICK_COEF * x))))
+    has_gelu_tables = True
+
+
+def gelu_tables() -> tuple[bytes, bytes]:
+    """Copies of the two tables."""
+    return (<const char *>gelu_table)[: sizeof(gelu_table)], (<const char *>gelu_quick_table)[: sizeof(gelu_quick_table)]
 
 
 KERNELS = {"ggml_compute_forward_unary": <size_t>&ggml_compute_forward_unary}

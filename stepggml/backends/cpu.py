@@ -33,7 +33,7 @@ from stepggml.ggml.backend_impl import (
     ggml_backend_reg_i,
 )
 from stepggml.ggml.cgraph import ggml_cgraph
-from stepggml.ggml.cpu import ggml_compute_forward, ggml_cpu_init, ggml_graph_plan
+from stepggml.ggml.cpu import ggml_compute_forward, ggml_graph_plan
 from stepggml.ggml.impl import (
     GGML_ABORT,
     GGML_ASSERT,
@@ -56,7 +56,6 @@ from stepggml.ggml.op import (
     ggml_op_name,
 )
 from stepggml.ggml.ops import op_records
-from stepggml.ggml.ops._vec import ggml_table_gelu_f16, ggml_table_gelu_quick_f16
 from stepggml.ggml.tensor import ggml_get_unary_op, ggml_op_desc, ggml_tensor, tensor_at
 from stepggml.ggml.types import GGML_TYPE_F32, ggml_get_type_traits
 
@@ -131,7 +130,7 @@ def ggml_backend_cpu_graph_plan_create(backend: ggml_backend, cgraph: ggml_cgrap
             continue
         _check_operands(node)
         if reads_gelu_table(node):
-            ggml_cpu_init()
+            _kernels.fill_gelu_tables()
         n_tasks = min(record.n_tasks(node, context.n_threads), cplan.n_threads)
         nodes.append(node)
         steps.append((kernel_of(node, context.sum_order), ctypes.addressof(node), n_tasks))
@@ -269,7 +268,6 @@ cpu_backend_i = ggml_backend_i(
 
 def ggml_backend_cpu_init() -> ggml_backend:
     """A CPU backend with 4 threads."""
-    _kernels.set_gelu_tables(ctypes.addressof(ggml_table_gelu_f16), ctypes.addressof(ggml_table_gelu_quick_f16))
     context = ggml_backend_cpu_context()
     return ggml_backend(guid=CPU_GUID, iface=cpu_backend_i, device=ggml_backend_cpu_device(), context=context)
 

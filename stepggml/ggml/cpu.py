@@ -53,9 +53,12 @@ _is_first_call = True
 def ggml_cpu_init() -> None:
     """Fill the two GELU tables, once per process.
 
-    C: ggml_cpu_init. stepggml: for the first graph that looks into them, not with the first backend.
+    C: ggml_cpu_init. stepggml: for the first node that is computed in Python, not with the first backend; compiled code
+    has tables of its own.
     """
     global _is_first_call
+    if not _is_first_call:
+        return
 
     # needed to initialize ggml_time
     params = ggml_init_params(mem_size=0, mem_buffer=0, no_alloc=False)
@@ -119,6 +122,8 @@ def ggml_compute_forward(params: ggml_compute_params, tensor: ggml_tensor) -> No
         return
     record = op_records.get(tensor.op)
     GGML_ASSERT(record is not None, "no such operation on the CPU", got=ggml_op_name(tensor.op))
+    # one-time tables
+    ggml_cpu_init()
     # C does not warn of infinities and NaN, they travel on
     with np.errstate(all="ignore"):
         record.compute_forward(params, tensor)
@@ -129,8 +134,6 @@ def ggml_graph_compute(cgraph: ggml_cgraph, cplan: ggml_cplan) -> int:
 
     C: ggml_graph_compute, with its threads taken away; the values are the same.
     """
-    # one-time tables, if no backend has made them
-    ggml_cpu_init()
     scratch = ctypes.create_string_buffer(max(cplan.work_size, 1))
     params = ggml_compute_params(ith=0, nth=1, wsize=cplan.work_size, wdata=ctypes.addressof(scratch))
     for node in cgraph.nodes:
