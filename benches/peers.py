@@ -6,8 +6,8 @@ llama-cpp-python. Ratios are ours over the peer's for speeds, so above 1 is fast
 
 Speed: tokens per second of prefill (pp) and generation (tg), and what part of the machine's limit that is, measured in
 the same run: of multiply-adds of floats (products of 8-bit numbers can pass it), or of a loop that reads memory. First
-token: the whole process, from start to exit, that generates one token after a short prompt; memory: its peak resident
-size, and that of the bench process. Load: as each program reports it.
+token: the whole process, from start to exit, that generates one token after a short prompt, chosen as the peer chooses;
+memory: its peak resident size, and that of the bench process. Load: as each program reports it.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ def run_ours(model: str, args: argparse.Namespace) -> Figures:
             figures["pp share"] = record["gflops"] / fma_gflops
         else:
             figures["tg share"] = record["weights_gb_per_s"] / read_gb_per_s
-    run = finish([*stepggml, "run", "-m", model, "-p", PROMPT, "-n", "1", "-t", str(args.threads)], env)
+    # llama-simple takes the largest logit, gpt-2-backend draws
+    choice = ["--greedy"] if model.endswith(".gguf") else []
+    run = finish([*stepggml, "run", "-m", model, "-p", PROMPT, "-n", "1", "-t", str(args.threads), *choice], env)
     return figures | first_token(run)
 
 

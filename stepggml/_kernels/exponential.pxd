@@ -17,8 +17,14 @@ cdef extern from * nogil:
         p = p * (vfloat)((half + 127) << 23);
         return p * (vfloat)((whole - half + 127) << 23);
     }
+    /* 0 where x <= limit, else p. */
+    V_INLINE vfloat v_zero_to(vfloat limit, vfloat x, vfloat p) {
+        typedef int32_t vbits __attribute__((vector_size(V_BYTES)));
+        return (vfloat)(~(vbits)(x <= limit) & (vbits)p);
+    }
     """
     vfloat v_times_power(vfloat p, vfloat shifted)
+    vfloat v_zero_to(vfloat limit, vfloat x, vfloat p)
 
 cdef enum:
     ROUNDER_BITS = 0x4B400000  # 1.5 * 2^23: adding it leaves the nearest integer in the last bits of the mantissa
@@ -42,6 +48,7 @@ cdef inline float exponential(float x) noexcept nogil:
     p = p * r + <float>0.49999994
     p = p * r + <float>1.0
     p = p * r + <float>1.0
+    p = <float>0.0 if x <= <float>-104.0 else p      # where a mask is; an underflow would cost a hundred cycles
     half = whole >> 1                                # 2^n as two factors: n reaches from -150 to 128
     p = p * float_from_bits((half + 127) << 23)
     return p * float_from_bits((whole - half + 127) << 23)
@@ -62,7 +69,7 @@ cdef inline vfloat v_exponential(vfloat x) noexcept nogil:
     p = p * r + v_set1(0.49999994)
     p = p * r + v_set1(1.0)
     p = p * r + v_set1(1.0)
-    return v_times_power(p, shifted)
+    return v_times_power(v_zero_to(v_set1(-104.0), x, p), shifted)
 
 
 cdef inline float sigmoid(float x) noexcept nogil:
