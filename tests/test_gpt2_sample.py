@@ -18,6 +18,7 @@ from stepggml.gpt2.sample import (
     top_k_descending,
 )
 from stepggml.gpt2.vocab import gpt_vocab
+from stepggml.programs.gpt2 import places_of_largest
 
 
 def vocab_of_size(n: int) -> gpt_vocab:
@@ -110,14 +111,14 @@ def test_top_p_cuts_where_the_sum_is_reached() -> None:
 def test_candidates_are_ordered_by_value() -> None:
     values = np.array([1.0, 5.0, np.nan, 3.0, 5.0, -np.inf])
     assert top_k_descending(values, 3).tolist() == [1, 4, 3]
-    assert top_k_descending(values, 0).tolist()[:4] == [1, 4, 3, 0]
-    assert top_k_descending(values, 100).tolist()[:4] == [1, 4, 3, 0]
+    assert top_k_descending(values, 6).tolist()[:4] == [1, 4, 3, 0]
+    assert places_of_largest(values.astype(np.float32), 6).tolist()[:4] == [1, 4, 3, 0]
 
 
 def straight_sampler(logits: np.ndarray, top_k: int, top_p: float, temp: float, rng: mt19937) -> int:
     """The whole sampler again, in one piece and with numpy's own sorting."""
     scaled = logits.astype(np.float64) * (1.0 / temp)
-    order = np.argsort(-scaled, kind="stable")[:top_k]
+    order = np.argsort(-scaled, kind="stable")[: top_k or len(logits)]
     probs = [math.exp(scaled[i] - scaled[order[0]]) for i in order]
     total = 0.0
     for p in probs:
@@ -134,13 +135,16 @@ def straight_sampler(logits: np.ndarray, top_k: int, top_p: float, temp: float, 
     return int(order[discrete_distribution(probs, rng)])
 
 
-@pytest.mark.parametrize(("top_k", "top_p", "temp"), [(40, 0.9, 0.9), (1, 0.9, 0.9), (5, 1.0, 2.0), (300, 0.5, 0.3)])
-def test_the_whole_sampler(top_k: int, top_p: float, temp: float) -> None:
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "temp"), [(40, 0.9, 0.9), (1, 0.9, 0.9), (5, 1.0, 2.0), (300, 0.5, 0.3), (0, 0.7, 1.5)]
+)
+@pytest.mark.parametrize("find_largest", [top_k_descending, places_of_largest])
+def test_the_whole_sampler(top_k: int, top_p: float, temp: float, find_largest) -> None:
     vocab = vocab_of_size(300)
     logits = np.random.default_rng(1).standard_normal(300).astype(np.float32) * 3
     rng, twin = mt19937(9), mt19937(9)
     for _ in range(200):
-        got = gpt_sample_top_k_top_p(vocab, logits, top_k, top_p, temp, rng)
+        got = gpt_sample_top_k_top_p(vocab, logits, top_k, top_p, temp, rng, find_largest)
         assert got == straight_sampler(logits, top_k, top_p, temp, twin)
 
 

@@ -26,6 +26,7 @@ try:
     from .layout import struct_layout
     from .plan import KERNELS as _VIEW_KERNELS
     from .plan import Plan, Team
+    from .sampling import largest, probabilities
     from .strings import split_strings
 except ImportError as e:
     raise ImportError(f"stepggml's compiled kernels are missing ({e}): run `make build` or `pip install .`") from e
@@ -33,7 +34,7 @@ except ImportError as e:
 __all__ = [
     "ENVIRONMENT", "GROUP_ROWS", "Growth", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row",
     "fill_gelu_tables", "gelu_tables", "kernel_address", "kernel_names", "largest", "measurements", "pack_groups",
-    "pack_mapped", "quantize_row", "split_strings", "struct_layout", "unpack_groups", "variants",
+    "pack_mapped", "probabilities", "quantize_row", "split_strings", "struct_layout", "unpack_groups", "variants",
 ]
 
 ENVIRONMENT = "STEPGGML_KERNELS"
@@ -149,11 +150,6 @@ def quantize_row(type_id: int, src_addr: int, dst_addr: int, n: int, runtime: bo
 def dequantize_row(type_id: int, src_addr: int, dst_addr: int, n: int) -> None:
     """Convert n elements of a type to floats. Raises ValueError as quantize_row does."""
     _modules[_loaded(None)]["quants"].dequantize_row(type_id, src_addr, dst_addr, n)
-
-
-def largest(floats: memoryview, k: int) -> list[int]:
-    """Where in a buffer of floats the k largest are, the largest first; of equal ones the first; NaNs as the least."""
-    return _modules[_loaded(None)]["reduce"].largest(floats, k)
 
 
 def pack_groups(type_id: int, src_addr: int, dst_addr: int, n_groups: int, n_per_row: int) -> None:

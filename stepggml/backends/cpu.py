@@ -451,7 +451,6 @@ def ggml_backend_cpu_get_features(reg: ggml_backend_reg) -> dict[str, str]:
 
 
 PROC_ADDRESSES: dict[str, Callable[..., Any]] = {
-    "largest": _kernels.largest,
     "ggml_backend_set_n_threads": ggml_backend_cpu_set_n_threads,
     "ggml_backend_set_abort_callback": ggml_backend_cpu_set_abort_callback,
     "ggml_backend_get_features": ggml_backend_cpu_get_features,

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-
-import numpy as np
+from collections.abc import Callable, Sequence
+from ctypes import c_float
 
 from ..ggml import (
     GGML_LOG_INFO,
@@ -31,7 +30,7 @@ from .eval import EvalError, check_token_ids, gpt2_eval
 from .graph import gpt2_graph
 from .model import free_model, gpt2_model
 from .model_load import MB, gpt2_model_load
-from .sample import gpt_sample_top_k_top_p, greedy_token, mt19937
+from .sample import LargestFinder, gpt_sample_top_k_top_p, mt19937, top_k_descending
 from .vocab import gpt_tokenize, gpt_vocab
 
 # How a text begins when no prompt is given.
@@ -254,15 +253,22 @@ def generate(
         i += 1
 
 
-def sample_token(vocab: gpt_vocab, logits: np.ndarray, params: gpt_params, rng: mt19937) -> int:
+def sample_token(
+    vocab: gpt_vocab,
+    logits: Sequence[float],
+    params: gpt_params,
+    rng: mt19937,
+    find_largest: LargestFinder = top_k_descending,
+) -> int:
     """The next token after `logits`, by the way of choosing that params asks for."""
     if params.greedy or params.temp <= 0:
-        return greedy_token(logits)
+        (id,) = find_largest(logits, 1)
+        return int(id)
 
     # gpt_params has floats, the sampler takes doubles: 0.9 arrives as 0.89999998
-    top_p = float(np.float32(params.top_p))
-    temp = float(np.float32(params.temp))
-    return gpt_sample_top_k_top_p(vocab, logits, params.top_k, top_p, temp, rng)
+    top_p = c_float(params.top_p).value
+    temp = c_float(params.temp).value
+    return gpt_sample_top_k_top_p(vocab, logits, params.top_k, top_p, temp, rng, find_largest)
 
 
 def report_timings(run: Generation, t_total_us: int) -> None:

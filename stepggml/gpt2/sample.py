@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -24,6 +25,9 @@ STATE_SIZE = 624
 
 # Logits in a group when the largest are looked for.
 GROUP_SIZE = 64
+
+# find_largest(values, k): the places of the k largest, largest first.
+LargestFinder = Callable[[Sequence[float], int], Sequence[int]]
 
 
 class mt19937:
@@ -84,48 +88,8 @@ def discrete_distribution(probs: list[float], rng: mt19937) -> int:
     return len(probs) - 1
 
 
-def gpt_sample_top_k_top_p(
-    vocab: gpt_vocab, logits: np.ndarray, top_k: int, top_p: float, temp: float, rng: mt19937
-) -> int:
-    """Draw a token id: soften by temp, keep the top_k best, of those the fewest whose probabilities add up to top_p.
-
-    logits: the row of the last token, n_vocab floats. Raises EvalError when they hold no finite maximum (NaN weights
-    do that).
-    """
-    n_logits = len(vocab.id_to_token)
-    scale = 1.0 / temp
-
-    # find the top K tokens; only these are scaled, which changes nothing about their order
-    logits_id = top_k_descending(logits[:n_logits], top_k)
-    scaled = logits[logits_id].astype(np.float64) * scale
-    maxl = float(scaled[0])
-    if not math.isfinite(maxl):
-        raise EvalError(f"no token can be drawn: the largest logit is {maxl}")
-
-    # softmax over the candidates
-    probs = []
-    total = 0.0
-    for logit in scaled.tolist():
-        p = math.exp(logit - maxl)
-        probs.append(p)
-        total += p
-
-    # normalize the probs
-    for i in range(len(probs)):
-        probs[i] /= total
-
-    if top_p < 1.0:
-        cut_top_p(probs, top_p)
-
-    i = discrete_distribution(probs, rng)
-    return int(logits_id[i])
-
-
 def top_k_descending(values: np.ndarray, top_k: int) -> np.ndarray:
     """The ids of the top_k largest values, largest first. NaNs come last; of equal values, the lower id comes first."""
-    if top_k < 1 or top_k > len(values):
-        top_k = len(values)
-
     # a NaN makes the maximum one
     if np.isnan(values.max()):
         values = np.where(np.isnan(values), -np.inf, values)
@@ -148,6 +112,51 @@ def lower_bound(values: np.ndarray, top_k: int) -> float:
     maxima = groups.max(axis=1)
     place = n_groups - top_k
     return np.partition(maxima, place)[place]
+
+
+def gpt_sample_top_k_top_p(
+    vocab: gpt_vocab,
+    logits: Sequence[float],
+    top_k: int,
+    top_p: float,
+    temp: float,
+    rng: mt19937,
+    find_largest: LargestFinder = top_k_descending,
+) -> int:
+    """Draw a token id: soften by temp, keep the top_k best, of those the fewest whose probabilities add up to top_p.
+
+    logits: the row of the last token, n_vocab floats. find_largest: what finds the best; there may be compiled code for
+    it. Raises EvalError when there is no finite maximum (NaN weights do that).
+    """
+    n_logits = len(vocab.id_to_token)
+    scale = 1.0 / temp
+    if top_k < 1 or top_k > n_logits:
+        top_k = n_logits
+
+    # find the top K tokens; only these are scaled, which changes nothing about their order
+    logits_id = find_largest(logits[:n_logits], top_k)
+    maxl = float(logits[logits_id[0]]) * scale
+    if not math.isfinite(maxl):
+        raise EvalError(f"no token can be drawn: the largest logit is {maxl}")
+
+    # softmax over the candidates
+    probs = []
+    total = 0.0
+    for id in logits_id:
+        logit = float(logits[id]) * scale
+        p = math.exp(logit - maxl)
+        probs.append(p)
+        total += p
+
+    # normalize the probs
+    for i in range(len(probs)):
+        probs[i] /= total
+
+    if top_p < 1.0:
+        cut_top_p(probs, top_p)
+
+    i = discrete_distribution(probs, rng)
+    return int(logits_id[i])
 
 
 def cut_top_p(probs: list[float], top_p: float) -> None:

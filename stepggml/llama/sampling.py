@@ -2,19 +2,22 @@
 
 Mirrors: llama_sampler and its greedy, dist, top-k, top-p and temperature forms in llama.cpp/src/llama-sampling.cpp.
 
-Candidates are kept as two arrays side by side, ids and logits (float32, as in C). Sums run from left to right in float.
-The draw is that of C++'s mt19937 and discrete_distribution, so a seed gives the same choice as there.
+Candidates are kept as three lists side by side: ids, logits, probabilities. The latter two are arrays of C floats: what
+is put into them is rounded, as in C. Sums run from left to right in float. The draw is that of C++'s mt19937 and
+discrete_distribution, so a seed gives the same choice as there.
 
 Leaves out: all other samplers (penalties, min-p, typical, mirostat, grammars, ...).
 """
 
 from __future__ import annotations
 
+import heapq
 import math
 import random
 import time
-
-import numpy as np
+from array import array
+from collections.abc import Sequence
+from ctypes import c_float
 
 from .context import llama_context
 from .outputs import llama_get_logits_ith
@@ -27,33 +30,60 @@ class SampleError(RuntimeError):
     """No token can be drawn: the logits are not numbers."""
 
 
+def largest(logits: array, k: int) -> list[int]:
+    """Where the k largest are, largest first; of equals, the first."""
+    places = range(len(logits))
+    return heapq.nlargest(k, places, key=logits.__getitem__)
+
+
 class llama_token_data_array:
     """The candidates.
 
-    Fields: id (int32), logit, p (float32; zeros until softmax); sorted (largest logit first); selected (an index, -1).
+    Fields: id (token ids), logit, p (floats; zeros until softmax); sorted (largest logit first); selected (an index,
+    -1).
     """
 
-    def __init__(self, logits: np.ndarray) -> None:
-        self.id = np.arange(len(logits), dtype=np.int32)
+    def __init__(self, logits: Sequence[float]) -> None:
+        self.id: Sequence[int] = range(len(logits))
+        self.logit = array("f", logits)
         # a NaN never wins
-        self.logit = np.where(np.isnan(logits), np.float32(-np.inf), logits).astype(np.float32)
-        self.p = np.zeros(len(logits), dtype=np.float32)
+        if any(map(math.isnan, self.logit)):
+            for i, logit in enumerate(self.logit):
+                if math.isnan(logit):
+                    self.logit[i] = -math.inf
+        self.p = array("f", bytes(self.logit.itemsize * len(logits)))
         self.sorted = False
         self.selected = -1
 
-    def keep(self, indices: np.ndarray) -> None:
+    def keep(self, indices: Sequence[int]) -> None:
         """Only these candidates, in this order."""
-        self.id = self.id[indices]
-        self.logit = self.logit[indices]
-        self.p = self.p[indices]
+        self.id = list(map(self.id.__getitem__, indices))
+        self.logit = array("f", map(self.logit.__getitem__, indices))
+        self.p = array("f", map(self.p.__getitem__, indices))
+
+    def keep_largest(self, k: int) -> None:
+        """The k largest logits, largest first; of equals, the lower id."""
+        order = range(k)
+        if not self.sorted:
+            order = largest(self.logit, k)
+        self.keep(order)
+        self.sorted = True
 
     def sort(self) -> None:
         """Largest logit first; of equals, the lower id."""
-        if self.sorted:
-            return
-        order = np.lexsort((self.id, -self.logit))
-        self.keep(order)
-        self.sorted = True
+        if not self.sorted:
+            self.keep_largest(len(self.id))
+
+    def set_probabilities(self, max_l: float) -> None:
+        """p = exp(logit - max_l) / sum."""
+        cum_sum = c_float(0.0)
+        for i, logit in enumerate(self.logit):
+            # the difference is a float in C
+            self.p[i] = logit - max_l
+            self.p[i] = math.exp(self.p[i])
+            cum_sum.value += self.p[i]
+        for i, p in enumerate(self.p):
+            self.p[i] = p / cum_sum.value
 
 
 def softmax(cur_p: llama_token_data_array) -> None:
@@ -62,10 +92,7 @@ def softmax(cur_p: llama_token_data_array) -> None:
     max_l = cur_p.logit[0]
     if not math.isfinite(max_l):
         raise SampleError(f"no token can be drawn: the largest logit is {max_l}")
-    p = np.exp(cur_p.logit - max_l)
-    # the last of the running sums is the sum from left to right
-    cum_sum = np.add.accumulate(p)[-1]
-    cur_p.p = p / cum_sum
+    cur_p.set_probabilities(max_l)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -76,7 +103,7 @@ class greedy_sampler:
     """Pick the largest logit, the first of equals."""
 
     def apply(self, cur_p: llama_token_data_array) -> None:
-        cur_p.selected = int(np.argmax(cur_p.logit))
+        (cur_p.selected,) = largest(cur_p.logit, 1)
 
 
 class top_k_sampler:
@@ -86,44 +113,41 @@ class top_k_sampler:
         self.k = k
 
     def apply(self, cur_p: llama_token_data_array) -> None:
-        n = len(cur_p.id)
-        if self.k <= 0 or self.k >= n:
+        if self.k <= 0 or self.k >= len(cur_p.id):
             return
-        if not cur_p.sorted:
-            best = np.argpartition(-cur_p.logit, self.k - 1)[: self.k]
-            cur_p.keep(np.sort(best))
-        cur_p.sort()
-        cur_p.keep(np.arange(self.k))
+        cur_p.keep_largest(self.k)
 
 
 class top_p_sampler:
     """Keep the fewest candidates whose probabilities add up to p, at least one."""
 
     def __init__(self, p: float) -> None:
-        self.p = p
+        self.p = c_float(p).value
 
     def apply(self, cur_p: llama_token_data_array) -> None:
         if self.p >= 1.0:
             return
         softmax(cur_p)
-        cum_sum = np.add.accumulate(cur_p.p)
-        enough = np.flatnonzero(cum_sum >= np.float32(self.p))
-        if len(enough) > 0:
-            cur_p.keep(np.arange(enough[0] + 1))
+        cum_sum = c_float(0.0)
+        for i, p in enumerate(cur_p.p):
+            cum_sum.value += p
+            if cum_sum.value >= self.p:
+                cur_p.keep(range(i + 1))
+                return
 
 
 class temp_sampler:
     """Divide the logits by the temperature; at 0 or below only the largest remains."""
 
     def __init__(self, temp: float) -> None:
-        self.temp = temp
+        self.temp = c_float(temp).value
 
     def apply(self, cur_p: llama_token_data_array) -> None:
         if self.temp <= 0.0:
-            best = int(np.argmax(cur_p.logit))
-            cur_p.keep(np.array([best]))
+            cur_p.keep_largest(1)
             return
-        cur_p.logit = cur_p.logit / np.float32(self.temp)
+        for i, logit in enumerate(cur_p.logit):
+            cur_p.logit[i] = logit / self.temp
 
 
 class dist_sampler:
@@ -144,7 +168,7 @@ class dist_sampler:
             cur_p.selected = 0
             return
         total = 0.0
-        for p in cur_p.p.tolist():
+        for p in cur_p.p:
             total += p
 
         # the first whose cumulative probability reaches u; the last one's counts as 1
@@ -152,7 +176,7 @@ class dist_sampler:
         cumulative = 0.0
         cur_p.selected = len(cur_p.id) - 1
         for i in range(len(cur_p.id) - 1):
-            cumulative += float(cur_p.p[i]) / total
+            cumulative += cur_p.p[i] / total
             if cumulative >= u:
                 cur_p.selected = i
                 return
@@ -227,8 +251,8 @@ def llama_sampler_sample(smpl: llama_sampler_chain, ctx: llama_context, idx: int
     return sample_logits(smpl, logits)
 
 
-def sample_logits(smpl: llama_sampler_chain, logits: np.ndarray) -> int:
+def sample_logits(smpl: llama_sampler_chain, logits: Sequence[float]) -> int:
     """The token that a chain picks from a row of logits."""
     cur_p = llama_token_data_array(logits)
     smpl.apply(cur_p)
-    return int(cur_p.id[cur_p.selected])
+    return cur_p.id[cur_p.selected]

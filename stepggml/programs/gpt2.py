@@ -5,15 +5,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
+from .._kernels import largest
 from ..ggml import (
     GGML_STATUS_SUCCESS,
-    ggml_backend_dev_backend_reg,
     ggml_backend_get_default_buffer_type,
-    ggml_backend_get_device,
     ggml_backend_name,
-    ggml_backend_reg_get_proc_address,
     ggml_cgraph,
     ggml_gallocr_alloc_graph,
     ggml_gallocr_free,
@@ -174,8 +170,6 @@ class Gpt2Evaluator:
         except BaseException:
             self.close()
             raise
-        reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(self.model.backend))
-        self.find_largest = ggml_backend_reg_get_proc_address(reg, "largest")
         self.n_batch = params.n_batch
         self.n_predict = limit_n_predict(self.model, params.n_predict, len(self.prompt))
         self.n_threads = params.n_threads
@@ -242,9 +236,7 @@ class Gpt2Evaluator:
 
     def pick(self, logits: memoryview) -> int:
         """The next token, as the parameters ask."""
-        if self.find_largest is not None and (self.params.greedy or self.params.temp <= 0):
-            return self.find_largest(logits, 1)[0]
-        return sample_token(self.vocab, np.asarray(logits), self.params, self.rng)
+        return sample_token(self.vocab, logits, self.params, self.rng, places_of_largest)
 
     def costs(self, n_tokens: int) -> Costs:
         """What the evaluation of n_tokens more tokens costs at least."""
@@ -265,6 +257,12 @@ class Gpt2Evaluator:
         ggml_gallocr_free(self.allocr)
         self.allocr = None
         free_model(self.model)
+
+
+def places_of_largest(logits: memoryview, k: int) -> array:
+    """Where the k largest are, found by compiled code."""
+    places, _values = largest(logits, k)
+    return places
 
 
 MAGIC = b"lmgg"

@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from ..ggml import (
     GGML_PAD,
     GGUF_TYPE_ARRAY,
-    ggml_backend_dev_backend_reg,
-    ggml_backend_get_device,
-    ggml_backend_reg_get_proc_address,
     ggml_backend_sched_get_buffer_size,
     ggml_nbytes,
     ggml_time_us,
@@ -43,12 +38,12 @@ from ..llama.main import (
 from ..llama.model import llama_model_free
 from ..llama.model_load import llama_model_load_from_file
 from ..llama.outputs import llama_get_logits_ith
-from ..llama.sampling import greedy_sampler, llama_token_data_array, sample_logits
 from ..llama.tokenize import llama_token_to_piece, llama_tokenize
 from ..llama.vocab import LLAMA_VOCAB_TYPE_NONE, VOCAB_TYPE_NAMES, llama_vocab, llama_vocab_is_eog, load_vocab
 from . import ModelInfo, RunOptions
 from ._costs import Costs, graph_costs
 from ._llama_quick import QuickDecoder, can_decode_quickly
+from ._llama_sampling import pick
 
 # Cut what a file says where it is long: a chat template fills a page.
 MAX_VALUE_LEN = 80
@@ -154,8 +149,6 @@ class LlamaEvaluator:
             self.close()
             raise
         self.smpl = make_sampler(params)
-        reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(self.ctx.backend_cpu))
-        self.find_largest = ggml_backend_reg_get_proc_address(reg, "largest")
         self.n_batch = llama_n_batch(self.ctx)
         self.n_predict = limit_n_predict(self.ctx, params.n_predict, len(self.prompt))
         self.n_threads = params.n_threads
@@ -212,20 +205,8 @@ class LlamaEvaluator:
         return graph_costs(llama_build_graph(self.ctx, ubatch, False))
 
     def pick(self, logits: memoryview) -> int:
-        """The next token, as the parameters ask. Compiled code takes the first step, which looks at all logits."""
-        first_step = self.smpl.samplers[0]
-        if self.find_largest is None:
-            return sample_logits(self.smpl, logits)
-        if isinstance(first_step, greedy_sampler):
-            return self.find_largest(logits, 1)[0]
-        if not 0 < first_step.k < len(logits):
-            return sample_logits(self.smpl, logits)
-        ids = self.find_largest(logits, first_step.k)
-        cur_p = llama_token_data_array(np.array([logits[id] for id in ids], dtype=np.float32))
-        cur_p.id = np.array(ids, dtype=np.int32)
-        cur_p.sorted = True
-        self.smpl.apply(cur_p)
-        return int(cur_p.id[cur_p.selected])
+        """The next token, as the parameters ask."""
+        return pick(self.smpl, logits)
 
     def piece(self, id: int) -> bytes:
         """The bytes of a token."""
