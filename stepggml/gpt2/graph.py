@@ -253,7 +253,8 @@ def attend(ctx: ggml_context, model: gpt2_model, Qcur: ggml_tensor, il: int, n_p
 
     # KQ_scaled = KQ / sqrt(head_dim), in float as in C
     root = ctypes.c_float(math.sqrt(head_dim))
-    KQ_scaled = ggml_scale(ctx, KQ, 1.0 / root.value)                         # ne = [n_kv, N, n_head]
+    KQ_scale = 1.0 / root.value
+    KQ_scaled = ggml_scale(ctx, KQ, KQ_scale)                                 # ne = [n_kv, N, n_head]
 
     # KQ_masked = mask_past(KQ_scaled): -inf where the key comes after the query
     KQ_masked = ggml_diag_mask_inf(ctx, KQ_scaled, n_past)                    # ne = [n_kv, N, n_head]
