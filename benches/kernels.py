@@ -158,7 +158,7 @@ def element_wise(bench: Bench) -> None:
     bench.line("mul row", "mul", [empty(768, 128).set_src(x, row)], n, "Gelem/s")
     bench.line("norm", "norm", [empty(768, 128).set_src(x).set_params(1e-5)], n, "Gelem/s")
     bench.line("rms_norm", "rms_norm", [empty(768, 128).set_src(x).set_params(1e-5)], n, "Gelem/s")
-    _kernels.fill_gelu_tables()
+    _kernels.fill_gelu_tables(bench.variant)
     for op, name in ((8, "gelu"), (10, "silu"), (4, "tanh"), (13, "exp")):
         bench.line(name, "unary", [empty(768, 128).set_src(x).set_params(op)], n, "Gelem/s")
     positions = tensor(np.arange(128, dtype=np.int32))

@@ -27,6 +27,7 @@ from ..ggml import (
     ggml_backend_graph_compute,
     ggml_cgraph,
     ggml_compute_params,
+    ggml_cpu_init,
     ggml_graph_plan,
     ggml_nelements,
     ggml_op_desc,
@@ -286,6 +287,7 @@ class Engine:
         before = ctypes.string_at(int(ev.start[i]), int(ev.end[i] - ev.start[i]))
         with in_plain_memory(node, self.world) as names:
             self.notes += [f"{name} is repacked: the reference is given a copy, its rows in order" for name in names]
+            ggml_cpu_init()
             self.tracer.install()
             try:
                 op_records[node.op].compute_forward(params, node)

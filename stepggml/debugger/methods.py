@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import ctypes
 
-import numpy as np
-
 from .. import _kernels
 from ..ggml import (
     GGML_STATUS_SUCCESS,
@@ -33,6 +31,7 @@ from ..ggml import (
     ggml_backend_tensor_get,
     ggml_backend_tensor_set,
     ggml_cgraph,
+    ggml_compute_forward,
     ggml_compute_params,
     ggml_get_n_tasks,
     ggml_nbytes,
@@ -128,8 +127,7 @@ class ReferenceMethod(Method):
                 self.plain.place(src)
         self.work.need(work_size(node, 1))
         params = ggml_compute_params(ith=0, nth=1, wsize=self.work.size, wdata=self.work.address)
-        with np.errstate(all="ignore"):
-            op_records[node.op].compute_forward(params, node)
+        ggml_compute_forward(params, node)
 
     def close(self) -> None:
         self.work.close()
@@ -142,6 +140,7 @@ class KernelMethod(Method):
         names = [item.name for item in _kernels.variants() if item.supported]
         if variant not in names:
             raise DebuggerError(f"no kernels {variant!r} on this machine; there is {', '.join(names)}")
+        _kernels.fill_gelu_tables(variant)
         self.name = f"kernels {variant}"
         self.variant = variant
         self.n_threads = n_threads
