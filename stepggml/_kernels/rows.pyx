@@ -20,6 +20,7 @@ from .team cimport share
 cdef enum:
     CHUNK = 512  # floats converted at a time, a whole number of blocks
     TILE = 16    # a matrix is transposed in squares of this: 64 bytes of floats, a cache line
+    SHORT = 640  # elements: what is read for rows of that length stays in the second cache
 
 
 # ------------------------------------------------------------------------------------------------------------- GET_ROWS
@@ -234,15 +235,22 @@ cdef bint is_transpose(const ggml_tensor *a, const ggml_tensor *dst) noexcept no
 
 
 cdef void copy_transposed(const ggml_compute_params *params, const ggml_tensor *a, ggml_tensor *dst) noexcept nogil:
-    """This thread's columns of every matrix, sixteen of them for all matrices before the next: the matrices are slices
-    of the same wide rows in memory, so those are read from end to end, once.
+    """This thread's part of every matrix, sixteen columns for all matrices before the next: the matrices are slices of
+    the same wide rows in memory, so those are read from end to end, once.
+
+    The part is some columns; or some rows when they are short, for else two threads would write to one cache line. Who
+    multiplies with the result takes the same rows, too.
     """
-    cdef int64_t first, end, i0, i1, matrix, n0, row
-    share(params, (dst.ne[0] + TILE - 1) // TILE, &first, &end)
-    for i0 in range(first * TILE, min(end * TILE, dst.ne[0]), 16):
+    cdef int64_t tiles0 = (dst.ne[0] + TILE - 1) // TILE, tiles1 = (dst.ne[1] + TILE - 1) // TILE
+    cdef int64_t first0 = 0, end0 = tiles0, first1 = 0, end1 = tiles1, i0, i1, matrix, n0, row
+    if dst.ne[0] < SHORT and tiles1 >= params.nth:
+        share(params, tiles1, &first1, &end1)
+    else:
+        share(params, tiles0, &first0, &end0)
+    for i0 in range(first0 * TILE, min(end0 * TILE, dst.ne[0]), 16):
         n0 = min(<int64_t>TILE, dst.ne[0] - i0)
         for matrix in range(dst.ne[2] * dst.ne[3]):
-            for i1 in range(0, dst.ne[1], 16):
+            for i1 in range(first1 * TILE, min(end1 * TILE, dst.ne[1]), 16):
                 row = matrix * dst.ne[1] + i1
                 copy_tile(a, dst, row_at(a, row) + i0 * <int64_t>a.nb[0], row_at(dst, row) + i0 * <int64_t>dst.nb[0],
                           n0, min(<int64_t>TILE, dst.ne[1] - i1))
