@@ -311,7 +311,39 @@ def test_mapped_weights_move(type, n_rows, tmp_path, ctx, device) -> None:
     assert _cpu_repack.is_repacked(large) and large.buffer is repacking.buffer and large.data % 64 == 0
     assert read(large).tobytes() == rows.tobytes()
     assert proc(device, "repack_mapped")([large]) is None
-    g.ggml_backend_buffer_free(repacking.buffer)
+    repacking.free()
+
+
+def test_an_error_in_a_thread_is_raised_where_it_is_waited_for(tmp_path, ctx, device, monkeypatch) -> None:
+    def fail(numbers: list[int]) -> None:
+        raise ValueError("no such rows")
+
+    monkeypatch.setattr(_cpu_repack, "pack_jobs", fail)
+    path = tmp_path / "rows"
+    path.write_bytes(bytes(32 * 512))
+    matrix = g.ggml_new_tensor_2d(ctx, g.GGML_TYPE_Q8_0, 256, 32)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
+        view = np.frombuffer(mapped, dtype=np.uint8)
+        matrix.data = address(view)
+        repacking = proc(device, "repack_mapped")([matrix])
+        with pytest.raises(ValueError, match="no such rows"):
+            repacking.wait()
+        repacking.free()
+        del view
+
+
+@pytest.mark.parametrize("failing", [0, 2])
+def test_every_part_is_done_and_an_error_comes_out(failing: int) -> None:
+    done = []
+
+    def work(i: int) -> None:
+        if i == failing:
+            raise ValueError(i)
+        done.append(i)
+
+    with pytest.raises(ValueError):
+        _cpu_repack.in_threads(work, range(4))
+    assert sorted(done) == [i for i in range(4) if i != failing]
 
 
 def test_weights_stay_where_nobody_wants_them_moved(ctx, device, monkeypatch) -> None:

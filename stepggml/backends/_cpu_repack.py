@@ -22,7 +22,12 @@ from typing import Any
 import numpy as np
 
 from stepggml import _kernels
-from stepggml.ggml.backend import ggml_backend_buffer_get_base, ggml_backend_buffer_init, ggml_backend_buft_alloc_buffer
+from stepggml.ggml.backend import (
+    ggml_backend_buffer_free,
+    ggml_backend_buffer_get_base,
+    ggml_backend_buffer_init,
+    ggml_backend_buft_alloc_buffer,
+)
 from stepggml.ggml.backend_impl import (
     ggml_backend_buffer,
     ggml_backend_buffer_i,
@@ -246,21 +251,31 @@ def repack_buffer_types() -> list[ggml_backend_buffer_type]:
 
 
 class Repacking:
-    """Matrices on their way to `buffer`, which the caller frees after their last use. Nobody may read them before
-    `wait` is back.
-    """
+    """Matrices on their way to `buffer`. Nobody may read them before `wait` is back, and after `free`."""
 
     def __init__(self, buffer: ggml_backend_buffer, jobs: list[list[int]]) -> None:
         self.buffer = buffer
-        self.helpers = [threading.Thread(target=pack_jobs, args=(numbers,)) for numbers in jobs]
-        for helper in self.helpers:
-            helper.start()
+        self.error: BaseException | None = None
+        self.helper = threading.Thread(target=self.pack, args=(jobs,))
+        self.helper.start()
+
+    def pack(self, jobs: list[list[int]]) -> None:
+        """In a thread of its own, and one more for each further part."""
+        try:
+            in_threads(pack_jobs, jobs)
+        except BaseException as error:
+            self.error = error
 
     def wait(self) -> None:
-        """Until all is there."""
-        for helper in self.helpers:
-            helper.join()
-        self.helpers = []
+        """Until all is there. Raises what went wrong: then the matrices must not be read."""
+        self.helper.join()
+        if self.error is not None:
+            raise self.error
+
+    def free(self) -> None:
+        """After the last use of the matrices."""
+        self.helper.join()
+        ggml_backend_buffer_free(self.buffer)
 
 
 def repack_mapped(tensors: Iterable[ggml_tensor]) -> Repacking | None:
@@ -288,11 +303,12 @@ def repack_mapped(tensors: Iterable[ggml_tensor]) -> Repacking | None:
         part = offset * len(jobs) // offsets[-1]
         jobs[part].extend((tensor.type, tensor.ne[0], tensor.ne[1], tensor.data, base + offset))
 
+    repacking = Repacking(buffer, jobs)
     for tensor, offset in zip(movable, offsets, strict=False):
         tensor.buffer = buffer
         tensor.data = base + offset
         tensor.extra = REPACKED
-    return Repacking(buffer, jobs)
+    return repacking
 
 
 def pack_jobs(numbers: list[int]) -> None:
@@ -302,12 +318,20 @@ def pack_jobs(numbers: list[int]) -> None:
 
 
 def in_threads(function: Callable[[Any], None], parts: Sequence[Any]) -> None:
-    """Call `function` with each part, all at the same time."""
-    helpers = [threading.Thread(target=function, args=(part,)) for part in parts[1:]]
+    """Call `function` with each part, all at the same time. Raises the first error of any, when all have ended."""
+    errors: list[BaseException] = []
+
+    def call(part: Any) -> None:
+        try:
+            function(part)
+        except BaseException as error:
+            errors.append(error)
+
+    helpers = [threading.Thread(target=call, args=(part,)) for part in parts[1:]]
     for helper in helpers:
         helper.start()
-    try:
-        function(parts[0])
-    finally:
-        for helper in helpers:
-            helper.join()
+    call(parts[0])
+    for helper in helpers:
+        helper.join()
+    if errors:
+        raise errors[0]

@@ -15,7 +15,6 @@ from typing import Any
 from ..ggml import (
     GGML_PAD,
     GGML_STATUS_SUCCESS,
-    ggml_backend_buffer_free,
     ggml_backend_dev_backend_reg,
     ggml_backend_get_device,
     ggml_backend_reg_get_proc_address,
@@ -144,6 +143,5 @@ class QuickDecoder:
         """Drop the plans and give back the repacked weights; nothing more can be evaluated."""
         self.moving.close()
         if self.repacking is not None:
-            self.repacking.wait()
-            ggml_backend_buffer_free(self.repacking.buffer)
+            self.repacking.free()
             self.repacking = None
