@@ -16,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from stepggml.debugger.programs import Program  # noqa: E402
+from stepggml.debugger.run.programs import Program  # noqa: E402
 from stepggml.debugger.session import MIB, Session  # noqa: E402
 from stepggml.ggml import ggml_log_set  # noqa: E402
-from stepggml.programs import RunOptions, open_program  # noqa: E402
+from stepggml.runner import RunOptions, open_program  # noqa: E402
 
 FIRST_STOP = """
-from stepggml.debugger.programs import gpt2_program
+from stepggml.debugger.run.programs import gpt2_program
 from stepggml.debugger.session import Session
 Session(gpt2_program({model!r}, tokens=[1])).start()
 """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .debugger.errors import DebuggerError
-    from .debugger.library import Session
+    from .debugger.library.session import Session
 
 __version__ = "0.1.0"
 __all__ = ["DebuggerError", "Session", "__version__"]
@@ -18,7 +18,7 @@ __all__ = ["DebuggerError", "Session", "__version__"]
 def __getattr__(name: str) -> Any:
     """Session and DebuggerError, on first use."""
     if name == "Session":
-        from .debugger.library import Session
+        from .debugger.library.session import Session
 
         return Session
     if name == "DebuggerError":

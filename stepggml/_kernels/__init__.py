@@ -32,9 +32,29 @@ except ImportError as e:
     raise ImportError(f"stepggml's compiled kernels are missing ({e}): run `make build` or `pip install .`") from e
 
 __all__ = [
-    "ENVIRONMENT", "GROUP_ROWS", "Growth", "Plan", "Team", "Variant", "chosen", "cpu_features", "dequantize_row",
-    "fill_gelu_tables", "gelu_tables", "kernel_address", "kernel_names", "largest", "measurements", "pack_groups",
-    "pack_mapped", "probabilities", "quantize_row", "split_strings", "struct_layout", "unpack_groups", "variants",
+    "ENVIRONMENT",
+    "GROUP_ROWS",
+    "Growth",
+    "Plan",
+    "Team",
+    "Variant",
+    "chosen",
+    "cpu_features",
+    "dequantize_row",
+    "fill_gelu_tables",
+    "gelu_tables",
+    "kernel_address",
+    "kernel_names",
+    "largest",
+    "measurements",
+    "pack_groups",
+    "pack_mapped",
+    "probabilities",
+    "quantize_row",
+    "split_strings",
+    "struct_layout",
+    "unpack_groups",
+    "variants",
 ]
 
 ENVIRONMENT = "STEPGGML_KERNELS"
@@ -114,8 +134,7 @@ def chosen() -> Variant:
 
 
 def kernel_address(name: str, variant: str | None = None) -> int:
-    """Address of the kernel `ggml_compute_forward_<op>` of the variant in use (or another one); 0 when there is none.
-    """
+    """Address of the kernel `ggml_compute_forward_<op>` of the variant in use (or another one); 0 when there is none."""
     return _kernels[_loaded(variant)].get(name, 0)
 
 

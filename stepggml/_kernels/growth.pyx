@@ -1,6 +1,6 @@
 """Numbers in memory that grow evenly: found by comparing images of it, then moved by adding.
 
-The memory is a pool with the structs of a graph, an image a copy of its bytes. programs/_advance.py moves graphs from
+The memory is a pool with the structs of a graph, an image a copy of its bytes. runner/_advance.py moves graphs from
 token to token with it; a layer of a llama has some forty such numbers, so that a loop in Python would be felt.
 """
 from cpython cimport array

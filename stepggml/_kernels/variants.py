@@ -44,16 +44,37 @@ VARIANTS = {
     "avx2": (_AVX2, ("-mavx2", "-mfma", "-mf16c", "-mbmi2", "-mprefer-vector-width=256")),
     "avx512": (
         _AVX2 + _AVX512,
-        ("-mavx2", "-mfma", "-mf16c", "-mbmi2", "-mavx512f", "-mavx512cd", "-mavx512bw", "-mavx512dq", "-mavx512vl",
-         "-mavx512vnni", "-mprefer-vector-width=512"),
+        (
+            "-mavx2",
+            "-mfma",
+            "-mf16c",
+            "-mbmi2",
+            "-mavx512f",
+            "-mavx512cd",
+            "-mavx512bw",
+            "-mavx512dq",
+            "-mavx512vl",
+            "-mavx512vnni",
+            "-mprefer-vector-width=512",
+        ),
     ),
 }
 
 # Bit of each feature in the score of a variant: score = 1 + sum of 2**bit (the rule of ggml_backend_cpu_x86_score).
 # AVX512F stands for ggml's AVX512, which means F, CD, BW, DQ and VL together.
 SCORE_BITS = {
-    "FMA": 0, "F16C": 1, "SSE4.2": 2, "BMI2": 3, "AVX": 4, "AVX2": 5, "AVX-VNNI": 6, "AVX512F": 7, "VBMI": 8, "BF16": 9,
-    "VNNI": 10, "AMX": 11,
+    "FMA": 0,
+    "F16C": 1,
+    "SSE4.2": 2,
+    "BMI2": 3,
+    "AVX": 4,
+    "AVX2": 5,
+    "AVX-VNNI": 6,
+    "AVX512F": 7,
+    "VBMI": 8,
+    "BF16": 9,
+    "VNNI": 10,
+    "AMX": 11,
 }
 
 

@@ -145,14 +145,14 @@ def finish_prompt(args: argparse.Namespace) -> None:
 
 def finish_model(args: argparse.Namespace) -> None:
     """Make args.model the built-in model's path when none was named."""
-    from ..programs import BUILT_IN_MODEL
+    from ..runner import BUILT_IN_MODEL
 
     args.model = BUILT_IN_MODEL if args.model is None else args.model
 
 
 def run_options(args: argparse.Namespace):
     """The RunOptions that the flags of add_prompt_options and add_run_options ask for. Also finishes the namespace."""
-    from ..programs import RunOptions
+    from ..runner import RunOptions
 
     finish_model(args)
     finish_prompt(args)

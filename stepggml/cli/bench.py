@@ -23,7 +23,7 @@ from ._errors import start_log
 from ._options import MAX_THREADS, add_repack_option, add_verbose_option, check_backends, integer
 
 if TYPE_CHECKING:
-    from ..programs import Evaluator, RunOptions
+    from ..runner import Evaluator, RunOptions
     from ._machine import Machine
 
 HELP = "measure prefill and generation speed"
@@ -216,7 +216,7 @@ def all_cases(args: argparse.Namespace) -> list[Case]:
 
 def results(args: argparse.Namespace, progress: Progress) -> Iterator[Result]:
     """Load each model with each backend and number of threads, and run all tests on it."""
-    from ..programs import open_program
+    from ..runner import open_program
     from ._machine import measure_machine
 
     machines = {}
@@ -238,7 +238,7 @@ def results(args: argparse.Namespace, progress: Progress) -> Iterator[Result]:
 
 def run_options(args: argparse.Namespace, path: str, backend: str, n_threads: int) -> RunOptions:
     """A context just large enough for all tests."""
-    from ..programs import RunOptions
+    from ..runner import RunOptions
 
     n_ctx = max(case.depth + case.n_tokens for case in all_cases(args))
     n_batch = min(args.batch_size, n_ctx)
@@ -355,7 +355,7 @@ def limits_text(found: list[Result]) -> str:
 
 def finish(args: argparse.Namespace) -> None:
     """Fill in defaults, and refuse what cannot be meant."""
-    from ..programs import BUILT_IN_MODEL
+    from ..runner import BUILT_IN_MODEL
 
     args.model = args.model or [BUILT_IN_MODEL]
     args.threads = args.threads or [min(4, os.cpu_count() or 1)]

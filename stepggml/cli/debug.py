@@ -37,6 +37,6 @@ def execute(args: argparse.Namespace) -> int:
     """
     args.options = run_options(args)
 
-    from ..debugger.main import debug_main
+    from ..debugger.shell.main import debug_main
 
     return debug_main(args)

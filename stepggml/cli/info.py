@@ -10,7 +10,7 @@ from ._errors import one_line, start_log
 from ._options import finish_model
 
 if TYPE_CHECKING:
-    from ..programs import ModelInfo
+    from ..runner import ModelInfo
 
 HELP = "describe a model file: hyper-parameters, vocabulary, tensors"
 EXAMPLE = "  stepggml info gpt2-117m-f16.bin"
@@ -29,7 +29,7 @@ def execute(args: argparse.Namespace) -> int:
     args.model = args.model_option if args.model is None else args.model
     finish_model(args)
 
-    from ..programs import open_program
+    from ..runner import open_program
 
     info = open_program(args.model).info()
     if args.json:

@@ -81,8 +81,8 @@ def execute(args: argparse.Namespace) -> int:
         start_log(args.verbose)
         options = run_options(args)
 
-        from ..programs import open_program
-        from ..programs._generate import generate
+        from ..runner import open_program
+        from ..runner._generate import generate
 
         program = open_program(options.model)
     finally:

@@ -25,7 +25,7 @@ def execute(args: argparse.Namespace) -> int:
     finish_model(args)
     finish_prompt(args)
 
-    from ..programs import BUILT_IN_PROMPT, open_program
+    from ..runner import BUILT_IN_PROMPT, open_program
 
     program = open_program(args.model)
     if args.tokens is not None:

@@ -17,7 +17,7 @@ from ._options import add_model_option, add_prompt_options, add_run_options, add
 
 if TYPE_CHECKING:
     from ..ggml import ggml_backend, ggml_cgraph
-    from ..programs import Evaluator
+    from ..runner import Evaluator
 
 HELP = "write every node of every evaluation as JSON Lines"
 EXAMPLE = "  stepggml trace --tokens 46,292,358 -n 2 --greedy -o trace.jsonl"
@@ -62,7 +62,7 @@ class Writer:
 
     def graph_compute(self, backend: ggml_backend, cgraph: ggml_cgraph) -> int:
         """Stands in for the backend's own; returns a ggml_status."""
-        from ..debugger.wrap import compute_node
+        from ..debugger.run.wrap import compute_node
         from ..ggml import GGML_STATUS_SUCCESS, ggml_backend_name
         from ._records import leaf_record, node_record
 
@@ -114,8 +114,8 @@ def execute(args: argparse.Namespace) -> int:
     start_log(args.verbose)
     options = run_options(args)
 
-    from ..debugger.wrap import wrapped_devices
-    from ..programs import open_program
+    from ..debugger.run.wrap import wrapped_devices
+    from ..runner import open_program
 
     program = open_program(options.model)
     with contextlib.ExitStack() as stack:

@@ -11,20 +11,20 @@ import ctypes
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .breakpoints import BreakpointTable
-from .engine import Engine
+from .ask.look import Looker
+from .ask.snapshot import Mark, Snapshot, snapshot
+from .ask.stopmaker import StopMaker
 from .errors import DebuggerError
-from .look import Looker
-from .memory import Region, make_writable, read_bytes
-from .nodestops import CountGoal, Goal, PlaceGoal, UntilGoal, last_node, layer_starts, real_nodes
-from .programs import Program
-from .snapshot import Mark, Snapshot, snapshot
-from .sources import Sources
-from .stopmaker import StopMaker
-from .stops import Badge, LineFrame, NodeInfo, Origin, Position, Stop, Value
-from .tracer import LineGoal
-from .travel import Travel
-from .values import Index
+from .run.breakpoints import BreakpointTable
+from .run.engine import Engine
+from .run.nodestops import CountGoal, Goal, PlaceGoal, UntilGoal, last_node, layer_starts, real_nodes
+from .run.programs import Program
+from .run.sources import Sources
+from .run.stops import Badge, LineFrame, NodeInfo, Origin, Position, Stop, Value
+from .run.tracer import LineGoal
+from .target.memory import Region, make_writable, read_bytes
+from .target.values import Index
+from .time.travel import Travel
 
 if TYPE_CHECKING:
     from ..ggml import ggml_cgraph, ggml_tensor

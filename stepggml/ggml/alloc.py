@@ -247,10 +247,7 @@ def buffer_id_of(buffer_ids: list[int] | None, i: int) -> int:
 
 
 def count_uses(
-    galloc: ggml_gallocr,
-    nodes: list[ggml_tensor],
-    parents: list[list[ggml_tensor]],
-    node_buffer_ids: list[int] | None,
+    galloc: ggml_gallocr, nodes: list[ggml_tensor], parents: list[list[ggml_tensor]], node_buffer_ids: list[int] | None
 ) -> None:
     """Count children and views of every tensor, and place the inputs before all else. parents: each node's operands."""
     for i, node in enumerate(nodes):
@@ -268,10 +265,7 @@ def count_uses(
 
 
 def ggml_gallocr_alloc_graph_impl(
-    galloc: ggml_gallocr,
-    graph: ggml_cgraph,
-    node_buffer_ids: list[int] | None,
-    leaf_buffer_ids: list[int] | None,
+    galloc: ggml_gallocr, graph: ggml_cgraph, node_buffer_ids: list[int] | None, leaf_buffer_ids: list[int] | None
 ) -> None:
     """Play the graph through and note an offset for each tensor. Nothing real is allocated yet."""
     galloc.hash_values.clear()
@@ -343,10 +337,7 @@ def keep_plan(galloc: ggml_gallocr, graph: ggml_cgraph) -> None:
 
 
 def ggml_gallocr_reserve_n(
-    galloc: ggml_gallocr,
-    graph: ggml_cgraph,
-    node_buffer_ids: list[int] | None,
-    leaf_buffer_ids: list[int] | None,
+    galloc: ggml_gallocr, graph: ggml_cgraph, node_buffer_ids: list[int] | None, leaf_buffer_ids: list[int] | None
 ) -> bool:
     """Plan the graph, keep the plan, and make the buffers as large as it needs. False when the memory is missing."""
     # empty arenas

@@ -211,9 +211,7 @@ class ggml_backend_device_i(NamedTuple):
 class ggml_backend_device:
     """A processor that computes graphs."""
 
-    def __init__(
-        self, iface: ggml_backend_device_i, reg: ggml_backend_reg | None = None, context: Any = None
-    ) -> None:
+    def __init__(self, iface: ggml_backend_device_i, reg: ggml_backend_reg | None = None, context: Any = None) -> None:
         self.iface = iface
         self.reg = reg
         self.context = context

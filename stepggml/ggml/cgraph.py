@@ -76,11 +76,7 @@ GGML_GRAPH_SIZE = ctypes.sizeof(ggml_cgraph)
 def _graph_arrays(size: int, grads: bool) -> list[tuple[str, int, int]]:
     """The arrays behind the struct, in memory order: (field, bytes, alignment)."""
     hash_size = ggml_hash_size(size * 2)
-    arrays = [
-        ("nodes", 8 * size, 8),
-        ("leafs", 8 * size, 8),
-        ("keys", 8 * hash_size, 8),
-    ]
+    arrays = [("nodes", 8 * size, 8), ("leafs", 8 * size, 8), ("keys", 8 * hash_size, 8)]
     if grads:
         arrays.append(("grads", 8 * hash_size, 8))
         arrays.append(("grad_accs", 8 * hash_size, 8))

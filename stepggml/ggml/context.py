@@ -76,11 +76,7 @@ class ggml_init_params(ctypes.Structure):
     size of the pool, memory to use for it (NULL: allocate), and whether tensors get no data in the pool.
     """
 
-    _fields_ = [
-        ("mem_size", ctypes.c_size_t),
-        ("mem_buffer", ctypes.c_uint64),
-        ("no_alloc", ctypes.c_bool),
-    ]
+    _fields_ = [("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_uint64), ("no_alloc", ctypes.c_bool)]
 
 
 GGML_OBJECT_SIZE = ctypes.sizeof(ggml_object)

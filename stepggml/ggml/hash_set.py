@@ -32,11 +32,7 @@ BITSET_WORD_BITS = 32
 class ggml_hash_set(ctypes.Structure):
     """24 bytes: size, the bitset words `used` (u32) and the `keys` (u64), both as addresses."""
 
-    _fields_ = [
-        ("size", ctypes.c_uint64),
-        ("used", ctypes.c_uint64),
-        ("keys", ctypes.c_uint64),
-    ]
+    _fields_ = [("size", ctypes.c_uint64), ("used", ctypes.c_uint64), ("keys", ctypes.c_uint64)]
 
 
 def ggml_hash_size(min_sz: int) -> int:

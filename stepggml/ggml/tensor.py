@@ -180,12 +180,7 @@ def ggml_tensor_overhead() -> int:
 
 
 def ggml_new_tensor_impl(
-    ctx: ggml_context,
-    type: int,
-    n_dims: int,
-    ne: Sequence[int],
-    view_src: ggml_tensor | None,
-    view_offs: int,
+    ctx: ggml_context, type: int, n_dims: int, ne: Sequence[int], view_src: ggml_tensor | None, view_offs: int
 ) -> ggml_tensor:
     """The one place where tensors are made. `ne` has n_dims entries; the rest are 1. `view_offs` is bytes from
     view_src's data.

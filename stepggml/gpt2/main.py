@@ -109,13 +109,7 @@ def main(
         # load the model
         t_start_us = ggml_time_us()
         gpt2_model_load(
-            params.model,
-            model,
-            vocab,
-            params.n_ctx,
-            params.n_gpu_layers,
-            params.backend,
-            params.use_extra_bufts,
+            params.model, model, vocab, params.n_ctx, params.n_gpu_layers, params.backend, params.use_extra_bufts
         )
         run.t_load_us = ggml_time_us() - t_start_us
         run.backend = ggml_backend_name(model.backend)

@@ -34,7 +34,7 @@ class GraphCallback:
         self.ubatch = ubatch
 
     def __call__(self, cur: ggml_tensor, name: str, il: int) -> None:
-        """"name-il" inside layers, "name" outside."""
+        """ "name-il" inside layers, "name" outside."""
         if il >= 0:
             ggml_format_name(cur, f"{name}-{il}")
         else:

@@ -1,7 +1,7 @@
 """llama_hparams: the numbers of a model that decide the shape of everything, and how they are read from the file.
 
 Mirrors: struct llama_hparams of llama.cpp/src/llama-hparams.h, and llama_model::load_hparams of llama-model.cpp as far
-as it is the same for all architectures. What an architecture adds is in its file of builders/.
+as it is the same for all architectures. What an architecture adds is in its file of architectures/.
 
 Where C asserts or trusts, the checks here refuse numbers that no graph can be built with: they are marked "stepggml:".
 Leaves out: mixtures of experts, recurrent models, sliding windows.

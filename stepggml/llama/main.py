@@ -110,9 +110,7 @@ def print_token(id: int, piece: bytes) -> bool:
 
 
 def main(
-    params: common_params,
-    put_token: Callable[[int, bytes], bool] = print_token,
-    run: Generation | None = None,
+    params: common_params, put_token: Callable[[int, bytes], bool] = print_token, run: Generation | None = None
 ) -> Generation:
     """Generate text after a prompt. C: main().
 

@@ -1,0 +1,157 @@
+"""Puts a Stop together: why the worker stands still, in words, with frames, node and notes."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+from ...ggml import GGMLAbort, GGMLFileError
+from ..errors import DebuggerError
+from ..run.engine import Ended, Engine
+from ..run.nodestops import NodeReason
+from ..run.sources import short_path
+from ..run.stops import LineFrame, NodeInfo, Stop
+from ..run.tracer import LineStop
+from ..time.cursor import node_at
+from .look import Looker
+from .snapshot import take_mark
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+
+class StopMaker:
+    """Makes the stops of one run."""
+
+    def __init__(self, session: Session, engine: Engine, look: Looker) -> None:
+        self.session = session
+        self.engine = engine
+        self.look = look
+
+    def make(self, start: int = 0) -> Stop:
+        """The stop for where the program stands now. start: id of the breakpoint that only served to start."""
+        engine = self.engine
+        self._mark()
+        notes = tuple(engine.notes)
+        engine.notes.clear()
+        past, engine.past_reason = engine.past_reason, None
+        raw = past or engine.raw
+        if isinstance(raw, Ended):
+            return self._ended(raw, notes)
+        if isinstance(raw, LineStop):
+            return self._line(raw, notes, start)
+        return self._node(raw, notes)
+
+    def _mark(self) -> None:
+        """Remember what there is, so that the next stop can say what is new."""
+        session = self.session
+        session.earlier_mark, session.mark = session.mark, take_mark(self.engine)
+
+    def _ended(self, raw: Ended, notes: tuple[str, ...]) -> Stop:
+        if raw.exception is not None:
+            text = describe_error(raw.exception)
+            return Stop("error", "exit", text, exception=raw.exception, notes=notes, status=1)
+        text = "the program was killed" if raw.killed else f"the program has exited with status {raw.status}"
+        return Stop("exited", "exit", text, notes=notes, status=raw.status)
+
+    def _line(self, raw: LineStop, notes: tuple[str, ...], start: int) -> Stop:
+        frames = self.engine.tracer.stack(raw.frame, raw.traceback)
+        points = tuple(id for id in raw.points if id != start)
+        reason = "start" if start and not points and raw.reason == "breakpoint" else raw.reason
+        where = place_text(frames[0]) if frames else ""
+        text = {
+            "breakpoint": f"breakpoint {', '.join(map(str, points))}, {where}",
+            "error": describe_error(raw.exception) if raw.exception else "",
+            "teardown": f"the program is about to free its memory, {where}",
+            "interrupt": f"interrupted, {where}",
+        }.get(reason, where)
+        return Stop(
+            reason,
+            "error" if reason == "error" else "line",
+            text,
+            frames,
+            self._node_of_line(),
+            points,
+            raw.exception,
+            (*raw.notes, *notes),
+            raw.value,
+            position=self.session.when(),
+        )
+
+    def _node_of_line(self) -> NodeInfo | None:
+        """The tensor made last while a graph is built or a model loaded; the last node computed otherwise."""
+        engine = self.engine
+        if self.look.shown is not None and engine.world.graph_computed:
+            return self._last_node()
+        address = engine.provenance.newest
+        try:
+            return self.look.info(engine.world.tensor_at(address)) if address else None
+        except DebuggerError:
+            return None
+
+    def _last_node(self) -> NodeInfo | None:
+        ev, k = self.look.shown, self.look.k
+        if ev is None or k < 0:
+            return None
+        try:
+            return self.look.info(node_at(ev, k))
+        except DebuggerError:
+            return None
+
+    def _node(self, raw: NodeReason, notes: tuple[str, ...]) -> Stop:
+        node = self._last_node()
+        frames = self.engine.tracer.stack(self.engine.frame)
+        position = self.session.when()
+        if node is None:
+            text = f"evaluation {position.eval} begins: {position.n_nodes} nodes, n_past {position.n_past}"
+        else:
+            text = f"{node.name} {node.desc}, {node.index + 1}/{position.n_nodes}"
+        words = {
+            "breakpoint": f"breakpoint {', '.join(map(str, raw.points))}, ",
+            "watch": f"watchpoint {', '.join(map(str, raw.points))}, ",
+            "catch": f"catchpoint {', '.join(map(str, raw.points))}, ",
+            "begin": "the begin of history, ",
+            "interrupt": "interrupted, ",
+        }
+        text = words.get(raw.reason, "") + text
+        return Stop(
+            raw.reason, "node", text, frames, node, raw.points, None, (*raw.notes, *notes), None, None, position
+        )
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def layer(self) -> int | None:
+        """The layer at hand: of the last node computed; at a line of a builder, of the frame's il."""
+        engine = self.engine
+        ev = self.look.shown
+        if ev is None or not engine.world.graph_computed:
+            for frame in self.session.frames():
+                il = frame.locals.get("il")
+                if isinstance(il, int):
+                    return il
+            return None
+        return self.look.layer(ev, self.look.k)
+
+    def frames_for_names(self) -> tuple[LineFrame, ...]:
+        """The frames whose locals name tensors: those of a line stop. At a node the builder's frames are gone."""
+        stop = self.session.stop
+        return stop.frame if stop is not None and stop.kind in ("line", "error") else ()
+
+
+def describe_error(error: BaseException) -> str:
+    """An exception in one line."""
+    text = str(error).strip().replace("\n", " ")
+    if isinstance(error, GGMLAbort | GGMLFileError):
+        return text
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name
+
+
+def place_text(frame: LineFrame) -> str:
+    """As in: gpt2_graph at stepggml/gpt2/graph.py:60."""
+    return f"{frame.function} at {short_path(frame.file)}:{frame.line}"
+
+
+def address_of(tensor: object) -> int:
+    """Address of a tensor's struct."""
+    return ctypes.addressof(tensor)

@@ -1,0 +1,144 @@
+"""VIEW, RESHAPE, PERMUTE, TRANSPOSE: nothing is computed, so the question goes to the node that wrote the bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .....ggml import GGML_OP_NONE, ggml_blck_size, ggml_n_dims, ggml_op_name, ggml_tensor, ggml_type_name
+from ....time.history import Eval
+from ..blocks import block_steps
+from ..case import Case, element_text, index_at, tensor_name
+from ..explain import explain, leaf_reason
+from ..past import Past, node_text
+from ..record import Element, Explanation
+
+
+def explain_view(case: Case) -> Explanation:
+    """The way from view to root, and who wrote there."""
+    address = case.address
+    chain, root = way_to_root(case, address)
+    last = case.i
+    if case.look.index_of(root) is None:
+        # a window on memory that is no node's, such as a cache: it shows what is there now, whoever wrote it
+        last = case.look.k
+        case.after = Past(case.engine, case.engine.cursor.place)
+    stored = case.stored(by_node=False)
+    steps = block_steps(case.tensor.type, stored.data, case.index[0])
+    inner = None
+    writer = writer_in_graph(case, address, last)
+    if writer is not None:
+        i, index = writer
+        inner = explain(case.session, i, index, case.detail)
+        chain.append(f"those bytes were written by {node_text(case.ev, i)}, {ggml_op_name(int(case.ev.op[i]))}")
+    else:
+        chain.append(earlier_writer(case, address) or f"no node wrote them: {root_reason(case, root)}")
+    return Explanation(
+        case.info, case.name, case.index, f"{case.name} is {case.info.op}: another look at bytes that are there",
+        address, case.place, ggml_type_name(case.tensor.type), stored.value, steps=steps, notes=stored.notes,
+        chain=tuple(chain), inner=inner, values={"block": stored.data},
+    )  # fmt: skip
+
+
+def way_to_root(case: Case, address: int) -> tuple[list[str], ggml_tensor]:
+    """One line per view on the way, and the tensor that owns the bytes."""
+    lines = []
+    tensor = case.tensor
+    within = case.index[0] % ggml_blck_size(tensor.type)
+    while tensor.op != GGML_OP_NONE and tensor.src[0] is not None and tensor._view_src:
+        parent = tensor.src[0]
+        if not parent.data:
+            break
+        lines.append(f"= {element_label(case, parent, address, within)}  ({view_text(tensor)})")
+        tensor = parent
+        if not is_view_op(tensor):
+            break
+    root = case.tensor.view_src or tensor
+    if root != tensor and root.data:
+        lines.append(f"= {element_label(case, root, address, within)}  (the root, which owns the memory)")
+    return lines, root
+
+
+def is_view_op(tensor: ggml_tensor) -> bool:
+    """Whether a tensor is a view made by one of this file's ops."""
+    return ggml_op_name(tensor.op) in EXPLAIN
+
+
+def element_label(case: Case, tensor: ggml_tensor, address: int, within: int) -> str:
+    """The element of a tensor at an address, by name and index."""
+    name = tensor_name(case.look.info(tensor))
+    index = index_at(tensor, address)
+    if index is None:
+        return f"{name}, {address - tensor.data:,} bytes from its start"
+    return element_text(name, (index[0] + within, *index[1:]), ggml_n_dims(tensor))
+
+
+def view_text(tensor: ggml_tensor) -> str:
+    """What a view op did to its operand."""
+    op = ggml_op_name(tensor.op)
+    parent = tensor.src[0]
+    if op == "PERMUTE":
+        return f"PERMUTE: its axes 0, 1, 2, 3 became {', '.join(str(axis) for axis in tensor.op_params[:4])}"
+    if op == "VIEW":
+        return f"VIEW: from byte {tensor.data - parent.data:,} on, nb {list(tensor.nb)}"
+    if op == "TRANSPOSE":
+        return "TRANSPOSE: axes 0 and 1 exchanged"
+    return f"{op}: {list(parent.ne)} seen as {list(tensor.ne)}"
+
+
+def writer_in_graph(case: Case, address: int, last: int) -> tuple[int, Element] | None:
+    """The last node of this evaluation, up to node `last`, that wrote the element; and its element there."""
+    columns, _ = case.look.table()
+    for i in reversed(columns.writers(address, address + 1, 0, last).tolist()):
+        found = element_in(ggml_tensor.from_address(int(columns.addresses[i])), case, address)
+        if found is not None:
+            return i, found
+    return None
+
+
+def element_in(writer: ggml_tensor, case: Case, address: int) -> Element | None:
+    """The writer's element that lies at an address, when it writes elements of the same type there."""
+    index = index_at(writer, address)
+    if index is None or writer.type != case.tensor.type:
+        return None
+    return (index[0] + case.index[0] % ggml_blck_size(writer.type), *index[1:])
+
+
+def earlier_writer(case: Case, address: int) -> str | None:
+    """The node of an earlier evaluation that wrote the element, in words."""
+    for ev in reversed(case.engine.cursor.evals[: case.ev.index]):
+        hits = np.flatnonzero((ev.start <= address) & (ev.end > address) & ~ev.noop)
+        if len(hits) == 0:
+            continue
+        structs = case.engine.cursor.structs.chain
+        image, ranges = structs.image(ev.index), structs.ranges(ev.index)
+        for i in reversed(hits.tolist()):
+            writer = struct_from(image, ranges, int(ev.addresses[i]))
+            if writer is not None and index_at(writer, address) is not None:
+                return earlier_text(ev, i)
+    return None
+
+
+def earlier_text(ev: Eval, i: int) -> str:
+    """A node of another evaluation."""
+    op = ggml_op_name(int(ev.op[i]))
+    when = f"evaluation {ev.index} (n_past {ev.n_past}, N {ev.n_tokens})"
+    return f"those bytes were written by {node_text(ev, i)}, {op}, of {when}"
+
+
+def struct_from(image: bytes, ranges: tuple[tuple[int, int], ...], address: int) -> ggml_tensor | None:
+    """A copy of the struct that lay at an address when the picture was taken."""
+    position = 0
+    for start, size in ranges:
+        if start <= address < start + size:
+            return ggml_tensor.from_buffer_copy(image, position + address - start)
+        position += size
+    return None
+
+
+def root_reason(case: Case, root: ggml_tensor) -> str:
+    """How the bytes of the root came to be there."""
+    info = case.look.info(root)
+    return f"{tensor_name(info)} is {leaf_reason(case.look, root, info.buffer)}"
+
+
+EXPLAIN = dict.fromkeys(("VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"), explain_view)

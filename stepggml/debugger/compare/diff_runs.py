@@ -1,0 +1,255 @@
+"""Where the two sides of a comparison come from: the run at hand, a model file, a way to compute.
+
+A model file is loaded and given the same tokens, evaluation by evaluation, as the run at hand has had; at the one to be
+compared its graph is caught on its way to the backend.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...ggml import (
+    GGML_OP_GET_ROWS,
+    GGML_TYPE_I32,
+    GGMLFileError,
+    ggml_backend,
+    ggml_backend_graph_compute,
+    ggml_cgraph,
+)
+from ...runner import RunOptions, open_program
+from ..ask.why.past import Past
+from ..errors import DebuggerError
+from ..run.wrap import wrapped_devices
+from ..time.history import Eval
+from .diff import THRESHOLD, Comparison, Side, compare
+from .lanes import Scene, structs_of
+from .methods import KernelMethod, ReferenceMethod, device_method, threads_method
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+USAGE = "diff FILE | diff FILE_A FILE_B | diff backend cpu ref | diff kernels [A] B | diff threads [A] B, then over X%"
+THIS = "this"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be compared. kind: "model", "backend", "kernels" or "threads"; names of A and B; "this": the run at
+    hand.
+    """
+
+    kind: str
+    a: str
+    b: str
+    threshold: float = THRESHOLD
+
+
+def read_request(text: str) -> Request:
+    """What a text asks for. Raises DebuggerError."""
+    words = text.split()
+    threshold = THRESHOLD
+    if len(words) > 2 and words[-2] == "over":
+        threshold = read_threshold(words[-1])
+        words = words[:-2]
+    if not words:
+        raise DebuggerError(f"diff what? {USAGE}")
+    kind, rest = words[0], words[1:]
+    if kind in ("backend", "kernels", "threads", "model") and len(rest) in (1, 2):
+        return Request(kind, rest[0] if len(rest) == 2 else THIS, rest[-1], threshold)
+    if len(words) <= 2 and all(word == THIS or os.path.isfile(os.path.expanduser(word)) for word in words):
+        return Request("model", words[0] if len(words) == 2 else THIS, words[-1], threshold)
+    missing = [word for word in words if "." in word or "/" in word]
+    if missing and len(words) <= 2:
+        raise DebuggerError(f"no such file: {missing[0]}")
+    raise DebuggerError(f"cannot read {text!r}; {USAGE}")
+
+
+def read_threshold(text: str) -> float:
+    """1% or 0.01."""
+    try:
+        value = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise DebuggerError(f"{text!r} is no relative error, such as 1% or 0.001")
+    return value
+
+
+def diff(session: Session, what: str | Request) -> Comparison:
+    """Compare as asked; the session does not move. Raises DebuggerError."""
+    request = read_request(what) if isinstance(what, str) else what
+    options = session.program.options
+    with Runs(session, options) as runs:
+        if request.kind == "model":
+            return compare(runs.model(request.a), runs.model(request.b), request.threshold)
+        a, b = runs.way(request.kind, request.a), runs.way(request.kind, request.b)
+        a.scene = runs.this()
+        return compare(a, b, request.threshold)
+
+
+class Runs:
+    """The sides of one comparison; in the end everything that was loaded for it goes."""
+
+    def __init__(self, session: Session, options: RunOptions | None) -> None:
+        self.session = session
+        self.options = options
+        self._open: list[Any] = []
+        self._this: Scene | None = None
+
+    def __enter__(self) -> Runs:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for item in self._open:
+            item.close()
+
+    @property
+    def eval(self) -> int:
+        """The evaluation to compare: the one at hand; -1 where the program has not come to one."""
+        engine = self.session.engine
+        if engine is None or engine.ended or not engine.cursor.evals:
+            return -1
+        return engine.cursor.e
+
+    @property
+    def n_threads(self) -> int:
+        """Threads of the run at hand."""
+        return self.options.n_threads if self.options is not None and self.options.n_threads else 1
+
+    def this(self) -> Scene:
+        """The run at hand, or what it will be when it has not begun."""
+        if self._this is None:
+            if self.eval >= 0:
+                self.session._alive()
+                self._this = Scene.of_session(self.session, self.eval)
+            else:
+                self._this = self.load(self.need_options().model)
+        return self._this
+
+    def need_options(self) -> RunOptions:
+        """How the program was asked to run."""
+        if self.options is None:
+            raise DebuggerError("this program has no model file: there is nothing to compare")
+        return self.options
+
+    def way(self, kind: str, name: str) -> Side:
+        """A way to compute the run at hand."""
+        if name == THIS:
+            return Side("this run")
+        if kind == "kernels":
+            method = KernelMethod(name, self.n_threads)
+        elif kind == "threads":
+            if not name.isdigit():
+                raise DebuggerError(f"{name!r} is no number of threads")
+            method = threads_method("cpu", int(name[:6]))
+        else:
+            method = ReferenceMethod() if name.lower() == "ref" else device_method(name, self.n_threads)
+        self._open.append(method)
+        return Side(name.lower() if kind == "backend" else method.name, method=method)
+
+    def model(self, name: str) -> Side:
+        """A model file, or the run at hand."""
+        options = self.need_options()
+        if name == THIS:
+            return Side(os.path.basename(options.model), self.this())
+        path = os.path.expanduser(name)
+        if not os.path.isfile(path):
+            raise DebuggerError(f"no such file: {name}")
+        return Side(os.path.basename(path), self.load(path))
+
+    def load(self, path: str) -> Scene:
+        """A model file at the evaluation to compare. Raises DebuggerError."""
+        options = self.need_options()._replace(model=path)
+        chunks = [tokens_of(self.session, e) for e in range(self.eval + 1)]
+        try:
+            with set_aside(self.session), wrapped_devices(catch := Catch(), self.session.program.sum_order):
+                evaluator = open_program(path).start(options)
+                self._open.append(evaluator)
+                return self.evaluate(evaluator, chunks or [first_chunk(evaluator)], catch)
+        except GGMLFileError as error:
+            raise DebuggerError(str(error)) from None
+        except (RuntimeError, MemoryError) as error:
+            raise DebuggerError(f"{os.path.basename(path)}: {error}") from None
+
+    @staticmethod
+    def evaluate(evaluator: Any, chunks: Sequence[Sequence[int]], catch: Catch) -> Scene:
+        """Give it the tokens; the scene of the last evaluation."""
+        n_past = 0
+        for tokens in chunks[:-1]:
+            evaluator.eval(tokens)
+            n_past += len(tokens)
+        catch.scenes.clear()
+        catch.wanted = True
+        evaluator.eval(chunks[-1])
+        if len(catch.scenes) != 1:
+            raise DebuggerError(f"the evaluation runs in {len(catch.scenes)} parts: only one can be compared")
+        scene = catch.scenes[0]
+        scene.index, scene.n_past, scene.n_tokens = len(chunks) - 1, n_past, len(chunks[-1])
+        return scene
+
+
+class Catch:
+    """Stands in for graph_compute: takes a picture of each graph when one is wanted, and computes it."""
+
+    def __init__(self) -> None:
+        self.scenes: list[Scene] = []
+        self.wanted = False
+
+    def __call__(self, backend: ggml_backend, cgraph: ggml_cgraph) -> int:
+        if self.wanted:
+            self.scenes.append(Scene.of_graph(backend, cgraph))
+        return ggml_backend_graph_compute(backend, cgraph)
+
+
+@contextmanager
+def set_aside(session: Session) -> Iterator[None]:
+    """While inside, another program may use the memory that all programs share, such as a static buffer of theirs."""
+    engine = session.engine
+    pools = [] if engine is None else [p for p in engine.world.pools if p.alive and not p.owned]
+    kept = [(pool.address, ctypes.string_at(pool.address, pool.used())) for pool in pools]
+    try:
+        yield
+    finally:
+        for address, data in kept:
+            ctypes.memmove(address, data, len(data))
+
+
+def first_chunk(evaluator: Any) -> list[int]:
+    """The tokens of the first evaluation: the prompt, as far as a batch goes."""
+    if not evaluator.prompt:
+        raise DebuggerError("there is no prompt to evaluate")
+    return list(evaluator.prompt[: evaluator.n_batch])
+
+
+def tokens_of(session: Session, e: int) -> list[int]:
+    """The token ids of an evaluation: the row numbers of its first GET_ROWS. Raises DebuggerError when it has none."""
+    ev: Eval = session.engine.cursor.evals[e]
+    structs = structs_of(session, ev)
+
+    def record(address: int) -> Any:
+        return structs.records[int(np.searchsorted(structs.addresses, np.uint64(address)))]
+
+    for address in ev.addresses.tolist():
+        node = record(address)
+        if node["op"] == GGML_OP_GET_ROWS:
+            numbers = record(int(node["_src"][1]))
+            if numbers["type"] != GGML_TYPE_I32 or not numbers["data"]:
+                break
+            start, size = int(numbers["data"]), 4 * int(numbers["ne"][0])
+            return np.frombuffer(input_bytes(session, ev, start, size), dtype=np.int32).tolist()
+    raise DebuggerError("this graph looks up no tokens: another model cannot be given the same")
+
+
+def input_bytes(session: Session, ev: Eval, start: int, size: int) -> bytes:
+    """An input's bytes at the begin of an evaluation: as the program set them, else as memory was then."""
+    for write in reversed(ev.before):
+        if write.address <= start and start + size <= write.address + len(write.new):
+            return write.new[start - write.address : start - write.address + size]
+    return Past(session.engine, (ev.index, -1)).read(start, size)[0]

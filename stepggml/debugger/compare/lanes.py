@@ -1,0 +1,239 @@
+"""An evaluation that can be computed again beside the run: a scene is what it began with, a lane a private copy of it.
+
+A scene holds the structs of a graph and the bytes that all buffers which nodes write (or inputs lie in) had at the
+begin. A lane lays them out in memory of its own, so that the same graph can be computed several times, in several ways,
+while the program it comes from stands still. Weights are not copied: nobody writes them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...ggml import GGML_BACKEND_BUFFER_USAGE_WEIGHTS, GGML_OP_NONE, ggml_backend, ggml_cgraph, ggml_nbytes, ggml_tensor
+from ...ggml.impl import object_at
+from ...ggml.quants import rows_from_float
+from ..ask.why.past import Past
+from ..ask.why.scratch import StructCopies
+from ..target.images import memory_view, touched_runs
+from ..target.tables import IS_NOOP, Columns, span_sizes
+from ..target.values import convert, raw_array
+from ..target.world import graph_addresses
+from ..time.history import Eval, Write
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+# Reads bytes as they were when the evaluation began.
+Reader = Callable[[int, int], bytes]
+
+
+@dataclass(frozen=True)
+class Region:
+    """Memory that the evaluation writes, as it was at the begin: `parts` as (offset, bytes), zeros elsewhere."""
+
+    base: int
+    size: int
+    parts: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(eq=False)
+class Scene:
+    """An evaluation at its begin. nodes: addresses of the structs; patches: what a user changed after a node; keep:
+    what must live as long as the scene does; labels, layers: by node, where they are known.
+    """
+
+    backend: ggml_backend
+    structs: StructCopies
+    nodes: np.ndarray
+    regions: tuple[Region, ...]
+    patches: dict[int, list[Write]] = field(default_factory=dict)
+    keep: Any = None
+    labels: list[str] = field(default_factory=list)
+    layers: list[int | None] = field(default_factory=list)
+    index: int = 0
+    n_past: int = 0
+    n_tokens: int = 0
+
+    @classmethod
+    def of_session(cls, session: Session, e: int) -> Scene:
+        """Evaluation e of a session, which may be a past one. Time does not move."""
+        look = session._looking()
+        cursor = session.engine.cursor
+        ev = cursor.evals[e]
+        structs = structs_of(session, ev)
+        past = Past(session.engine, (e, -1))
+        scene = cls(
+            ev.backend,
+            structs,
+            ev.addresses,
+            regions_of(structs, ev.addresses, lambda address, size: past.read(address, size)[0]),
+            patches={k: writes for k, writes in ev.patches.items() if k >= 0},
+            index=e,
+            n_past=ev.n_past,
+            n_tokens=ev.n_tokens,
+        )
+        scene.regions += patched_weights(scene, past)
+        scene.labels = [label_of(ev, i) for i in range(ev.n)]
+        scene.layers = [look.layer(ev, i) for i in range(ev.n)]
+        return scene
+
+    @classmethod
+    def of_graph(cls, backend: ggml_backend, cgraph: ggml_cgraph) -> Scene:
+        """A graph that is about to be computed, its inputs set."""
+        nodes, _ = graph_addresses(cgraph)
+        structs = StructCopies.take(nodes)
+        regions = regions_of(structs, nodes, ctypes.string_at)
+        return cls(backend, structs, nodes, regions)
+
+
+def label_of(ev: Eval, i: int) -> str:
+    """A node's own name, or its number and variable where the name is made of its parents'."""
+    name = ev.names[i]
+    if " (" in name or name != name.strip():
+        variable = ev.makers[i].variable
+        return f"#{i} {variable}" if variable else f"#{i}"
+    return name
+
+
+def structs_of(session: Session, ev: Eval) -> StructCopies:
+    """The structs of an evaluation, from memory or from the picture that was taken of them."""
+    cursor = session.engine.cursor
+    if session._looking().shown is ev:
+        return StructCopies.take(np.concatenate([ev.leafs, ev.addresses]))
+    ranges, image = cursor.structs.chain.ranges(ev.index), cursor.structs.chain.image(ev.index)
+
+    def read(address: int, size: int) -> bytes:
+        position = 0
+        for start, length in ranges:
+            if start <= address and address + size <= start + length:
+                return image[position + address - start : position + address - start + size]
+            position += length
+        return ctypes.string_at(address, size)
+
+    return StructCopies.take(np.concatenate([ev.leafs, ev.addresses]), read)
+
+
+def regions_of(structs: StructCopies, nodes: np.ndarray, read: Reader) -> tuple[Region, ...]:
+    """The buffers that are no weights: nodes write them, inputs lie in them."""
+    regions = []
+    for pointer in np.unique(structs.records["_buffer"]).tolist():
+        buffer = object_at(pointer) if pointer else None
+        if buffer is None or buffer.iface.get_base is None:
+            continue
+        base, size = buffer.iface.get_base(buffer), buffer.size
+        if buffer.usage == GGML_BACKEND_BUFFER_USAGE_WEIGHTS and not is_written(structs, nodes, base, size):
+            continue
+        if not is_written(structs, nodes, base, size) and not holds_inputs(structs, base, size):
+            continue
+        parts = tuple((offset, read(base + offset, length)) for offset, length in touched_runs(base, size))
+        regions.append(Region(base, size, parts))
+    return tuple(regions)
+
+
+def is_written(structs: StructCopies, nodes: np.ndarray, base: int, size: int) -> bool:
+    """Whether a node's result lies there."""
+    records = structs.records[np.searchsorted(structs.addresses, nodes)]
+    data = records["data"]
+    return bool(((data >= base) & (data < base + size) & ~IS_NOOP[records["op"]]).any())
+
+
+def holds_inputs(structs: StructCopies, base: int, size: int) -> bool:
+    """Whether a tensor flagged as input lies there."""
+    data, flags = structs.records["data"], structs.records["flags"]
+    return bool(((data >= base) & (data < base + size) & (flags & 1 != 0)).any())
+
+
+def patched_weights(scene: Scene, past: Past) -> tuple[Region, ...]:
+    """Weights that a user has changed during the evaluation: the lanes need them as they were."""
+    extra = []
+    records = scene.structs.records
+    sizes = span_sizes(records)
+    for write in (write for writes in scene.patches.values() for write in writes):
+        inside = [r for r in (*scene.regions, *extra) if r.base <= write.address < r.base + r.size]
+        if inside:
+            continue
+        is_leaf = (records["op"] == GGML_OP_NONE) & (records["_view_src"] == 0) & (records["data"] != 0)
+        starts = records["data"].astype(np.int64)
+        hits = np.flatnonzero(is_leaf & (starts <= write.address) & (write.address < starts + sizes))
+        if len(hits):
+            base, size = int(starts[hits[0]]), int(sizes[hits[0]])
+            extra.append(Region(base, size, ((0, past.read(base, size)[0]),)))
+    return tuple(extra)
+
+
+class Lane:
+    """A scene in memory of its own. addresses: of its nodes' structs; columns: them as a table."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.scratch = scene.structs.copies()
+        self.memory: list[tuple[Region, int, Any]] = []
+        for region in scene.regions:
+            self._add(region)
+        self.addresses = np.ascontiguousarray(self.scratch.addresses_of(scene.nodes))
+        self.columns = Columns(self.addresses)
+
+    def _add(self, region: Region) -> None:
+        """Lay out a region and point the structs into it."""
+        block = mmap.mmap(-1, max(region.size, 1))
+        holder = (ctypes.c_uint8 * region.size).from_buffer(block)
+        address = ctypes.addressof(holder)
+        for offset, data in region.parts:
+            ctypes.memmove(address + offset, data, len(data))
+        data = self.scratch.records["data"]
+        inside = (data >= region.base) & (data < region.base + region.size)
+        self.scratch.records["data"] = np.where(inside, data - np.uint64(region.base) + np.uint64(address), data)
+        self.memory.append((region, address, (holder, block)))
+
+    def node(self, i: int) -> ggml_tensor:
+        """Node i."""
+        return ggml_tensor.from_address(int(self.addresses[i]))
+
+    def leafs(self) -> Iterable[tuple[int, ggml_tensor]]:
+        """(original address, copy) of the tensors that are no node's result and own their bytes."""
+        for original in self.scratch.originals.tolist():
+            tensor = self.scratch.tensor(original)
+            if tensor.op == GGML_OP_NONE and not tensor._view_src:
+                yield original, tensor
+
+    def is_private(self, tensor: ggml_tensor) -> bool:
+        """Whether its bytes lie in this lane's memory."""
+        return any(address <= tensor.data < address + region.size for region, address, _ in self.memory)
+
+    def values(self, i: int) -> np.ndarray:
+        """What node i holds: float32, or integers."""
+        return convert(self.node(i), self.bytes(i))
+
+    def bytes(self, i: int) -> bytes:
+        """The span of node i."""
+        start = int(self.columns.start[i])
+        return ctypes.string_at(start, int(self.columns.end[i]) - start)
+
+    def apply_patches(self, i: int) -> None:
+        """What a user changed right after node i."""
+        for write in self.scene.patches.get(i, ()):
+            for region, address, _ in self.memory:
+                if region.base <= write.address < region.base + region.size:
+                    ctypes.memmove(write.address - region.base + address, write.new, len(write.new))
+
+
+def transfer(source: ggml_tensor, target: ggml_tensor) -> None:
+    """Give a tensor the values of another of the same shape, whatever their types and strides."""
+    alike = source.type == target.type and list(source.nb) == list(target.nb) and list(source.ne) == list(target.ne)
+    size = ggml_nbytes(source)
+    if alike:
+        for offset, length in touched_runs(source.data, size):
+            ctypes.memmove(target.data + offset, source.data + offset, length)
+        return
+    values = convert(source, ctypes.string_at(source.data, size))
+    raw = raw_array(target, memory_view(target.data, ggml_nbytes(target)))
+    if values.dtype.kind == "f":
+        rows_from_float(target.type, values, raw)
+    else:
+        raw[...] = values

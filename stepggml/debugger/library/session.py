@@ -1,0 +1,328 @@
+"""The debugger without a terminal: `stepggml.Session`, for scripts, tests and notebooks.
+
+Everything the engine's Session can do, and what a program wants on top: a constructor that takes a model and a prompt,
+tensors as objects that give numpy arrays, iteration over nodes, Python functions as conditions, every command of the
+prompt as text, and HTML for notebooks.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...ggml import ggml_log_set, ggml_tensor
+from ...ggml.tensor import GGML_TENSOR_SIZE
+from ...runner import BUILT_IN_MODEL, RunOptions
+from ..ask.tensor_view import TensorView
+from ..errors import DebuggerError
+from ..run.breakpoints import Breakpoint
+from ..run.nodestops import Goal
+from ..run.programs import Program
+from ..run.stops import Stop
+from ..run.tracer import LineGoal
+from ..session import MIB
+from ..session import Session as EngineSession
+from ..shell.main import program_with
+from ..show import html
+from .tensors import Loans, Nodes, Tensor
+
+if TYPE_CHECKING:
+    from ..compare.diff import Comparison
+    from ..shell.console import Console
+    from ..target.world import Pool
+
+PAGE_WIDTH = 110
+
+
+class At:
+    """Where a condition is asked: the names of conditions as attributes (op, name, ne, il, t, n_past, ...), at a
+    source line the variables.
+    """
+
+    def __init__(self, names: Mapping[str, Any]) -> None:
+        self._names = names
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._names[name]
+        except KeyError:
+            raise AttributeError(f"there is no {name!r} here") from None
+
+
+# A condition: Python text, or a function of what is there.
+When = str | Callable[[At], Any] | None
+
+
+class Shown(str):
+    """The text that a command has shown; its repr is the text itself, so that a notebook shows it in lines."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Session(EngineSession):
+    """A model's run under the debugger. Make one with `Session.open(...)`; use it in a `with` statement, or close() it.
+
+    text: what the program has generated, the prompt included. tokens: its ids. log: ggml's messages, one per item.
+    Every method raises DebuggerError, one line, for what cannot be done.
+    """
+
+    def __init__(self, program: Program, record_limit: int = 512 * MIB) -> None:
+        super().__init__(program, record_limit)
+        self.loans = Loans()
+        self.tokens: list[int] = []
+        self.log: list[str] = []
+        self._pieces: list[bytes] = []
+        self._console: Console | None = None
+
+    @classmethod
+    def open(
+        cls,
+        model: str | os.PathLike[str] = BUILT_IN_MODEL,
+        prompt: str | bytes | None = None,
+        *,
+        tokens: list[int] | None = None,
+        n_predict: int = 16,
+        greedy: bool = True,
+        record_limit: int = 512 * MIB,
+        **options: Any,
+    ) -> Session:
+        """A session on a model file that has not begun: start(), run(), or any step begins it.
+
+        prompt: text; or tokens: ids. options: n_ctx, n_batch, n_threads, backend, seed, temp, top_k, top_p, ignore_eos,
+        as `stepggml run` has them; repack: as `stepggml debug` has it. record_limit: bytes for history. Raises
+        GGMLFileError for a file that is no model.
+        """
+        data = prompt.encode() if isinstance(prompt, str) else prompt
+        try:
+            run_options = RunOptions(
+                model=os.fspath(model), prompt=data, tokens=tokens, n_predict=n_predict, greedy=greedy, **options
+            )
+        except TypeError as error:
+            raise DebuggerError(f"Session.open: {str(error).removeprefix('RunOptions.__new__() ')}") from None
+        heard: list[Session] = []
+
+        def put_token(id: int, piece: bytes) -> bool:
+            heard[0].tokens.append(id)
+            heard[0]._pieces.append(piece)
+            return True
+
+        session = cls(program_with(run_options, put_token), record_limit)
+        heard.append(session)
+        return session
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the program. Should arrays on its memory be in use still, it stays as it is until the process ends."""
+        names = self.loans.names()
+        if names:
+            words = f"arrays on the memory of {', '.join(names)} are still in use: the program is not ended"
+            warnings.warn(words, ResourceWarning, stacklevel=2)
+            return
+        self.kill()
+
+    @property
+    def text(self) -> str:
+        """What the program has said so far."""
+        return b"".join(self._pieces).decode("utf-8", "replace")
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # moving: not while somebody holds an array on the memory
+
+    def _launch(self, goal: LineGoal, start: int = 0) -> Stop:
+        self.loans.check()
+        self.tokens.clear()
+        self._pieces.clear()
+        self.log.clear()
+        self._listen()
+        return super()._launch(goal, start)
+
+    def _listen(self) -> None:
+        """ggml's messages come here: there is one receiver for all sessions of a process."""
+        ggml_log_set(lambda level, text, user_data: self.log.append(text))
+
+    def kill(self) -> None:
+        """End the program where it stands. state becomes "idle"."""
+        self.loans.check()
+        if self.engine is not None:
+            super().kill()
+            ggml_log_set(None)
+
+    def _resume(self, line_goal: LineGoal | None = None, node_goal: Goal | None = None) -> Stop:
+        self._begin()
+        return super()._resume(line_goal, node_goal)
+
+    def _forward(self, goal: Goal) -> Stop:
+        self._begin()
+        return super()._forward(goal)
+
+    def _back(self, move: Callable) -> Stop:
+        self.loans.check()
+        return super()._back(move)
+
+    def _begin(self) -> None:
+        """Before any step."""
+        self.loans.check()
+        self._listen()
+        if self.engine is None:
+            self.start()
+
+    def _alive(self) -> Any:
+        if self.engine is None:
+            self.start()
+        return super()._alive()
+
+    def run_until(self, condition: str | Callable[[At], Any]) -> Stop:
+        """Run until a node is computed for which the condition holds: Python text, or a function of At."""
+        return super().run_until(_over_names(condition))
+
+    def break_at(self, loc: str, when: When = None, temporary: bool = False) -> Breakpoint:
+        """A breakpoint: `file:line`, function, `node:12`, `op:MUL_MAT`, `name:/re/`, `layer:3`, `tensor:NAME`,
+        `watch:TENSOR`, `catch:nan`, ... when: a condition, text or a function of At. A function that always returns
+        False is called at each place and never stops.
+        """
+        return self.breakpoints.add(loc, _over_names(when), temporary)
+
+    def nodes(self, views: bool = True) -> Iterator[Tensor]:
+        """Compute the rest of this evaluation node by node, giving each node right after it was computed.
+
+        From a source line before any graph is computed, the first evaluation. views=False leaves out VIEW, RESHAPE,
+        PERMUTE and TRANSPOSE. The loop ends with the evaluation's last node, and may be left at any time.
+        """
+        self._begin()
+        step = self.step_node if views else self.next_node
+        in_graph = self.phase == "compute" and self.node_index + 1 < self.n_nodes
+        evaluation = self.eval_index if in_graph else None
+        while True:
+            stop = step()
+            if stop.kind != "node" or stop.node is None:
+                return
+            evaluation = self.eval_index if evaluation is None else evaluation
+            if self.eval_index != evaluation:
+                return
+            yield self[stop.node.index]
+            if self.node_index + 1 >= self.n_nodes or self.eval_index != evaluation:
+                return
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # looking
+
+    def tensor(self, what: Any) -> ggml_tensor:
+        """The struct that `what` names; `session[what]` is the handier object."""
+        return super().tensor(what.tensor if isinstance(what, Tensor) else what)
+
+    def tensor_handle(self, what: Any) -> Tensor:
+        """session[what]"""
+        return Tensor(self, self.tensor(what))
+
+    def __getitem__(self, what: Any) -> Tensor:
+        return self.tensor_handle(what)
+
+    @property
+    def node(self) -> Tensor | None:
+        """The node computed last, or the tensor that the source line has just made; None where there is none."""
+        if self.stop is None or self.stop.node is None or self.state != "stopped":
+            return None
+        return self.tensor_handle(self.stop.node)
+
+    @property
+    def graph_nodes(self) -> Nodes:
+        """The nodes of the graph at hand; nothing is computed."""
+        return Nodes(self)
+
+    def pool_of(self, address: int) -> Pool | None:
+        """The living context pool that a tensor's struct lies in."""
+        if self.engine is None or self.engine.ended:
+            return None
+        return self.engine.world.pool_at(address, GGML_TENSOR_SIZE)
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # changing, comparing, commands
+
+    def patch(self, what: Any, values: Any, index: tuple[Any, ...] = ()) -> None:
+        """Write values into a tensor, or into the part that `index` chooses, in ggml order: patch("KQ", 0, np.s_[:, 2])
+        is KQ[:,2] = 0. values: a number or an array in numpy's order, (..., ne1, ne0).
+
+        Nodes computed from here on see them; going back undoes it.
+        """
+        from ..shell.commands.change import check_writable, write_elements
+
+        self.loans.check()
+        tensor = self.tensor(what)
+        check_writable(self.console, tensor)
+        new = np.asarray(values)
+        if new.dtype.kind not in "fiub":
+            raise DebuggerError(f"{new.dtype} is no number and no array of numbers")
+        pieces = ggml_slices(tensor, index)
+        write_elements(self.console, tensor, TensorView(tensor, self), pieces, new.transpose())
+
+    def diff(self, what: str) -> Comparison:
+        """Compare runs node by node, inherited and local error apart: diff("backend cpu ref"), diff("threads 1 4"),
+        diff("kernels base"), diff("other-model.bin"). This session does not move. The result is a sequence of
+        NodeError, with `first`, `passing` (the threshold) and `culprits`.
+        """
+        from ..compare.diff_runs import diff
+
+        n_lines = len(self.log)
+        try:
+            return diff(self, what)
+        finally:
+            # the models that were loaded for it have talked, too
+            del self.log[n_lines:]
+
+    @property
+    def console(self) -> Console:
+        """A prompt without a terminal, made when it is first asked for."""
+        from ..shell.console import Console
+
+        if self._console is None:
+            self._console = Console(self, io.StringIO(), colours=False, width=PAGE_WIDTH)
+            self._console.settings.confirm = False
+        return self._console
+
+    def command(self, line: str) -> Shown:
+        """Run a command of the prompt, such as "why node_24[1,2]" or "info kv"; what it shows. Raises DebuggerError."""
+        out = self.console.painter.stream
+        begin = out.tell()
+        self.console.attempt(line)
+        return Shown(out.getvalue()[begin:].rstrip("\n"))
+
+    def __repr__(self) -> str:
+        when = self.when() if self.state == "stopped" else None
+        return f"<stepggml.Session {self.program.name} {self.state}{f', {when}' if when else ''}>"
+
+    def _repr_html_(self) -> str:
+        return html.session_card(self)
+
+
+def _over_names(condition: When) -> Any:
+    """A condition as the engine takes it."""
+    return (lambda names: condition(At(names))) if callable(condition) else condition
+
+
+def ggml_slices(tensor: ggml_tensor, index: tuple[Any, ...]) -> tuple[slice, ...]:
+    """An index in ggml's order as four slices. Raises DebuggerError."""
+    if len(index) > 4:
+        raise DebuggerError(f"a tensor has at most four dimensions, got {len(index)} indices")
+    pieces = []
+    for axis in range(4):
+        item = index[axis] if axis < len(index) else slice(None)
+        if isinstance(item, int | np.integer):
+            i = int(item) + (tensor.ne[axis] if item < 0 else 0)
+            if not 0 <= i < tensor.ne[axis]:
+                raise DebuggerError(f"index {item} is outside ne{axis} = {tensor.ne[axis]}")
+            item = slice(i, i + 1)
+        elif not isinstance(item, slice):
+            raise DebuggerError(f"{item!r} is no index: whole numbers and slices choose a part")
+        pieces.append(item)
+    return tuple(pieces)

@@ -1,0 +1,251 @@
+"""Tensors as a library hands them out: handles that know when they are out of date, and arrays on living memory that
+cannot dangle.
+
+A handle remembers which pool its struct was in and at which evaluation, and looks again before every answer. An array
+without a copy is a loan: as long as any array cut from it exists, the session refuses to let the program go on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from ...ggml import GGML_TYPE_BF16, ggml_tensor
+from ..ask.tensor_view import TensorView
+from ..errors import DebuggerError
+from ..run.stops import Badge, NodeInfo, Value
+from ..show import html
+from ..target.memory import ElementAddress, address_of_element
+from ..target.repacked import is_repacked, text_of
+from ..target.values import raw_array
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+class Loans:
+    """Arrays on the program's memory that somebody still holds."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, tuple[weakref.ref[Any], str]] = {}
+
+    def lend(self, address: int, size: int, name: str) -> memoryview:
+        """Read-only bytes at an address, which the caller knows to be alive."""
+        # a class of its own: plain ctypes arrays take no weak references
+        kind = type("Memory", (ctypes.c_uint8 * size,), {})
+        memory = kind.from_address(address)
+        key = id(memory)
+        self._names[key] = weakref.ref(memory, lambda gone: self._names.pop(key, None)), name
+        return memoryview(memory).cast("B").toreadonly()
+
+    def names(self) -> list[str]:
+        """Of which tensors there are arrays still."""
+        if self._names:
+            gc.collect()
+        return sorted({name for _, name in self._names.values()})
+
+    def check(self) -> None:
+        """Raise DebuggerError while there are any: what they show is about to change."""
+        names = self.names()
+        if names:
+            raise DebuggerError(
+                f"an array on the memory of {', '.join(names)} is still in use: `del` it, or take .numpy(), a copy, "
+                "before the program goes on"
+            )
+
+
+class Tensor:
+    """A tensor of the program under debug: ggml's fields, and its values as of its own time.
+
+    Shapes: ne = (ne0, ne1, ne2, ne3) is ggml's order, the fastest dimension first; numpy() and live() are in numpy's
+    order, shape (ne3, ne2, ne1, ne0). Indexing is ggml's: t[i0, i1, i2, i3], as the debugger's prompt has it. Every
+    access raises DebuggerError once the tensor is gone: its context freed or reused, its graph another one.
+    """
+
+    def __init__(self, session: Session, tensor: ggml_tensor) -> None:
+        self.session = session
+        self._tensor = tensor
+        self._address = ctypes.addressof(tensor)
+        self._pool = session.pool_of(self._address)
+        info = session.info(tensor)
+        self.name: str = info.name
+        self.index: int | None = info.index
+        self._eval = session.eval_index if info.index is not None else None
+
+    @property
+    def tensor(self) -> ggml_tensor:
+        """The struct itself, on the program's memory. Raises DebuggerError when it is gone."""
+        session = self.session
+        what = self.name or f"the tensor at {self._address:#x}"
+        if self._pool is None or session.pool_of(self._address) is not self._pool:
+            raise DebuggerError(f"{what} is gone: its context was freed, or its memory is another context's now")
+        if self._eval is not None and self._eval != session.eval_index:
+            raise DebuggerError(
+                f"{what} belongs to evaluation {self._eval}, and this is {session.eval_index}: ask the session again"
+            )
+        return self._tensor
+
+    @property
+    def info(self) -> NodeInfo:
+        """All fields as plain data, which stays true for this stop."""
+        return self.session.info(self.tensor)
+
+    @property
+    def op(self) -> str:
+        """Its op, such as "MUL_MAT"; of a UNARY the kind, such as "GELU"."""
+        return self.info.desc
+
+    @property
+    def type(self) -> str:
+        """Its type, such as "f16"."""
+        return self.info.type
+
+    @property
+    def ne(self) -> tuple[int, ...]:
+        """Elements per dimension, the fastest first."""
+        return tuple(self.tensor.ne)
+
+    @property
+    def nb(self) -> tuple[int, ...]:
+        """Strides in bytes, in ne order."""
+        return tuple(self.tensor.nb)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of numpy() and live(): ne reversed."""
+        return self.ne[::-1]
+
+    @property
+    def il(self) -> int | None:
+        """The layer that it was built for."""
+        return self.info.il
+
+    @property
+    def variable(self) -> str | None:
+        """The builder's variable that held it, such as "KQ_soft_max"."""
+        return self.info.variable
+
+    @property
+    def badge(self) -> Badge:
+        """What one may believe of its bytes: LIVE, NOT-COMPUTED, OVERWRITTEN-BY ..."""
+        return self.session.badge(self.tensor)
+
+    @property
+    def src(self) -> list[Tensor]:
+        """Its operands."""
+        return [Tensor(self.session, src) for src in self.tensor.src if src is not None]
+
+    @property
+    def value(self) -> Value:
+        """The values with their badge, and a note when they had to be recovered."""
+        return self.session.value(self.tensor)
+
+    def address_of(self, *indices: int) -> ElementAddress:
+        """Where element [i0, i1, i2, i3] lies, with the arithmetic in words."""
+        return address_of_element(self.tensor, *indices)
+
+    def numpy(self) -> np.ndarray:
+        """A copy of the values as of the tensor's own time, shape (ne3, ne2, ne1, ne0): float32, or its integer type.
+
+        Quantized types are dequantized; overwritten values come from history. Raises DebuggerError when there are none.
+        """
+        value = self.value
+        if value.array is None:
+            note = f"; {value.note}" if value.note else ""
+            raise DebuggerError(f"{self.name or 'the tensor'} has no values: {value.badge.text}{note}")
+        return value.array
+
+    def live(self) -> np.ndarray:
+        """The program's memory itself, read-only and without a copy, shape (ne3, ne2, ne1, ne0), in the tensor's own
+        type; quantized types as raw blocks, uint8 of shape (ne3, ne2, ne1, blocks, bytes of a block).
+
+        The program does not go on while this array, or one cut from it, exists: resuming raises DebuggerError.
+        Raises DebuggerError when the bytes are not this tensor's now, for BF16, which numpy does not have, and for
+        repacked weights, whose rows are nowhere in one piece.
+        """
+        tensor = self.tensor
+        badge = self.badge
+        name = self.name or "the tensor"
+        if badge.kind not in ("LIVE", "VIEW-OF"):
+            raise DebuggerError(f"{name} is not in memory as it should be: {badge.text}; numpy() may know its values")
+        if tensor.type == GGML_TYPE_BF16:
+            raise DebuggerError(f"{name} is bf16, a type that numpy lacks: numpy() converts it")
+        if is_repacked(tensor):
+            raise DebuggerError(f"the rows of {name} lie side by side in {text_of(tensor)}: numpy() puts them in order")
+        start, end = self.session.engine.world.span(tensor)
+        return raw_array(tensor, self.session.loans.lend(start, max(end - start, 1), name))
+
+    def __getitem__(self, index: Any) -> Any:
+        return np.asarray(TensorView(self.tensor, self.session)[index])[()]
+
+    def __setitem__(self, index: Any, values: Any) -> None:
+        indices = index if isinstance(index, tuple) else (index,)
+        # both sides of t[i,j] = v are in ggml's order
+        self.session.patch(self, np.asarray(values).transpose(), indices)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("np.asarray(t) is a copy; t.live() is the memory itself")
+        array = self.numpy()
+        return array if dtype is None else array.astype(dtype)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tensor) and other._address == self._address and other._eval == self._eval
+
+    def __hash__(self) -> int:
+        return hash((self._address, self._eval))
+
+    def __repr__(self) -> str:
+        try:
+            info = self.info
+        except DebuggerError as error:
+            return f"<Tensor {self.name or hex(self._address)}: {error}>"
+        variable = f' "{info.variable}"' if info.variable and info.variable != info.name else ""
+        return f"<Tensor {info.name}{variable} {info.desc} {info.type} ne={list(info.ne)} {info.badge.text}>"
+
+    def _repr_html_(self) -> str:
+        try:
+            return html.tensor_card(self)
+        except DebuggerError as error:
+            return html.message(str(error))
+
+
+class Nodes(Sequence[Tensor]):
+    """The nodes of the graph at hand, in order of computation, without computing any."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def __len__(self) -> int:
+        return self.session.n_nodes
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensor]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = index + len(self) if index < 0 else index
+        if not 0 <= i < len(self):
+            raise IndexError(f"no node {index}: the graph has {len(self)}")
+        return self.session.tensor_handle(i)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for i in range(len(self)):
+            yield self[i]
+
+    def table(self) -> tuple[NodeInfo, ...]:
+        """All nodes as plain data."""
+        return self.session.snapshot().nodes
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} nodes, {self.session.node_index + 1} computed>"
+
+    def _repr_html_(self) -> str:
+        return html.graph_table(self.table(), self.session.node_index)

@@ -1,0 +1,75 @@
+"""The names that a condition on nodes can use: op, name, ne, il, n_past, t and so on. Each is worked out only when it
+is asked for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any
+
+from ...ggml import ggml_nbytes, ggml_op_desc, ggml_op_name, ggml_tensor, ggml_type_name
+from ..target.values import convert
+from ..time.cursor import NO_LAYER, node_at
+from ..time.history import Eval
+from .conditions import Names
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+# What help shows; the functions below make them.
+NODE_NAMES = {
+    "i": "index of the node",
+    "op": "its op, such as 'MUL_MAT'",
+    "desc": "its op, with the kind of a UNARY: 'GELU'",
+    "name": "its name",
+    "variable": "the variable that held it, such as 'KQ_soft_max'",
+    "type": "its type, such as 'f32'",
+    "ne": "its shape, as a tuple in ne order",
+    "nb": "its strides in bytes",
+    "il": "its layer, or None",
+    "t": "its values as a numpy array of shape (ne3, ne2, ne1, ne0); None for one without memory",
+    "src": "its operands' values, as a list of such arrays",
+    "node": "the ggml_tensor",
+    "eval": "number of the evaluation",
+    "n_past": "tokens before this evaluation",
+    "N": "tokens of this evaluation",
+    "model": "the program's model object",
+}
+
+
+def node_names(engine: Engine, ev: Eval, k: int) -> Names:
+    """The names for the moment right after node k, whose evaluation is loaded."""
+    node = node_at(ev, k)
+    il = int(ev.il[k])
+    return Names(
+        {
+            "op": lambda: ggml_op_name(node.op),
+            "desc": lambda: ggml_op_desc(node),
+            "type": lambda: ggml_type_name(node.type),
+            "ne": lambda: tuple(node.ne),
+            "nb": lambda: tuple(node.nb),
+            "t": lambda: values_of(engine, node),
+            "src": lambda: [values_of(engine, src) for src in node.src if src is not None],
+        },
+        {
+            "i": k,
+            "name": ev.names[k],
+            "variable": ev.makers[k].variable,
+            "il": None if il == NO_LAYER else il,
+            "node": node,
+            "eval": ev.index,
+            "n_past": ev.n_past,
+            "N": ev.n_tokens,
+            "n_tokens": ev.n_tokens,
+            "model": engine.world.model,
+        },
+    )
+
+
+def values_of(engine: Engine, tensor: ggml_tensor) -> Any:
+    """What lies in a tensor's bytes now."""
+    size = ggml_nbytes(tensor)
+    world = engine.world
+    if tensor.data == 0 or (world.buffer_at(tensor.data, size) is None and world.pool_at(tensor.data, size) is None):
+        return None
+    return convert(tensor, ctypes.string_at(tensor.data, size))

@@ -1,0 +1,66 @@
+"""What a run with a scheduler and a mapped model has besides: files in memory, splits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...ask.why.backend import find_sched
+from ...errors import DebuggerError
+from ...show.listing import Report
+from ...show.panels import mappings as mappings_panel
+from ...show.style import Line, plural, rule, table
+from ...target.mappings import mappings_of
+from ...target.splits import splits_of
+from ..arguments import Rest
+from ..command import command
+
+if TYPE_CHECKING:
+    from ..console import Console
+
+
+@command("info mmap", aliases=("info mappings",), group="memory", needs="run")
+def info_mmap(console: Console, what: Rest = "") -> list[Line]:
+    """Show the mapped files: which bytes still are in memory, under which buffer, which tensors lie where.
+
+    `all` lists every tensor, not only the first and the last few.
+
+    Example: info mmap
+    Example: info mmap all
+    """
+    if what not in ("", "all"):
+        raise DebuggerError(f"info mmap: cannot read {what!r}: `all` lists every tensor")
+    found = mappings_of(console.session)
+    if not found:
+        return Report([Line("no file is mapped at this point of the run")], {"mappings": []})
+    lines = []
+    for mapping in found:
+        lines += mappings_panel.render(mapping, console.width, what == "all")
+    return Report(lines, {"mappings": found})
+
+
+@command("info splits", group="look", needs="run")
+def info_splits(console: Console) -> list[Line]:
+    """List the splits of the graph: which backend runs which nodes, and what is copied to it before.
+
+    Example: info splits
+    """
+    engine = console.session.engine
+    sched = find_sched(engine)
+    if sched is None or not sched.context_buffer:
+        return Report(
+            [Line("no scheduler at this point of the run: a backend is given the whole graph")], {"splits": []}
+        )
+    if not sched.splits:
+        return Report([Line("the scheduler has not been given a graph yet")], {"splits": []})
+    splits = splits_of(sched, engine.world)
+    rows = []
+    for item in splits:
+        names = f"{item.first_name} … {item.last_name}" if item.first_name else ""
+        span = f"{item.first} to {item.last - 1}"
+        rows.append(
+            (str(item.number), ("type", item.backend), span, ("name", names), ", ".join(item.inputs) or "nothing")
+        )
+    state = "of the graph at hand" if sched.is_alloc else "of the graph before"
+    title = rule("splits", console.width, plural(len(splits), "split"), plural(len(sched.backends), "backend"), state)
+    headers = ("split", "backend", "nodes", "", "copied there first")
+    return Report([title, *table(headers, rows, console.width, align="rllll", flex=4)], {"splits": splits})

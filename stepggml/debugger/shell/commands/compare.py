@@ -1,0 +1,34 @@
+"""diff: two runs node by node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...compare.diff_runs import diff, read_request
+from ...show.listing import Report
+from ...show.panels import diff as diff_panel
+from ..arguments import Rest
+from ..command import command
+
+if TYPE_CHECKING:
+    from ..console import Console
+
+
+@command("diff", group="compare", repeats=False)
+def diff_command(console: Console, what: Rest = "") -> Report:
+    """Compare two runs node by node, and name the first node that goes wrong.
+
+    Two errors are told apart: inherited, what run B's own chain has come to, and local, what B makes of A's inputs.
+    Compared are model files of one architecture, backends (ref: the readable references), kernels (`stepggml backends`
+    lists them) and numbers of threads; `this` is the run at hand, with all that you have changed in it. Both are
+    computed beside the program, which does not move. The evaluation is the one at hand, or the first. `over X%` sets
+    the error that counts, 1% if left out.
+
+    Example: diff backend cpu ref
+    Example: diff threads 1 2
+    Example: diff kernels base over 0.001%
+    """
+    request = read_request(what)
+    with console.muted():
+        comparison = diff(console.session, request)
+    return Report(diff_panel.render(comparison, console.width), comparison)

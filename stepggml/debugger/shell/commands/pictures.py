@@ -1,0 +1,78 @@
+"""Tensors as pictures: hist, heat."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...ask.tensor_view import TensorView
+from ...errors import DebuggerError
+from ...show.panels import pictures
+from ...show.style import Line, rule
+from ..arguments import Expression, Rest
+from ..command import command
+from ..files import write_file
+
+if TYPE_CHECKING:
+    from ..console import Console
+
+MAX_SVG_CELLS = 20_000
+MAX_PNG_CELLS = 1 << 24
+
+
+@command("hist", group="look", needs="run")
+def hist(console: Console, expression: Expression) -> list[Line]:
+    """Show how the elements of a tensor or array are distributed.
+
+    Example: hist node_6
+    """
+    array, notes = numbers_of(console, expression)
+    title = rule(expression, console.width, f"{array.size:,} elements")
+    return [title, *pictures.histogram(array, console.width), *notes]
+
+
+def numbers_of(console: Console, expression: str) -> tuple[np.ndarray, list[Line]]:
+    """An expression's value as an array of numbers, and what is to be said of it. Raises DebuggerError."""
+    value, notes = console.evaluate_noted(expression)
+    array = np.asarray(value.array() if isinstance(value, TensorView) else value)
+    if array.dtype.kind not in "fiub" or array.size == 0:
+        raise DebuggerError(f"{expression} is no array of numbers")
+    return array, notes
+
+
+@command("heat", group="look", needs="run", draws=True)
+def heat(console: Console, text: Rest = "") -> list[Line]:
+    """Show a tensor as a picture: ne0 to the right, ne1 downwards. With -o FILE, as a PNG or SVG file.
+
+    Of a tensor of three or four dimensions the first matrix is shown; heat T[:,:,3] chooses another.
+
+    Example: heat KQ_soft_max[:,:,0]
+    Example: heat node_6 -o /dev/null
+    """
+    match = re.fullmatch(r"(.*?)\s+-o\s+(\S+)\s*", text)
+    expression, path = match.groups() if match else (text, "")
+    if not expression:
+        raise DebuggerError("heat what? For instance: heat KQ_soft_max[:,:,0], heat node_6 -o node_6.png")
+    array, notes = numbers_of(console, expression)
+    note = ""
+    while array.ndim > 2:
+        array = array[..., 0]
+        note = "the first matrix"
+    matrix = array.reshape(-1, 1) if array.ndim < 2 else array
+    if path:
+        return [save_picture(path, matrix, expression)]
+    title = rule(expression, console.width, f"{list(matrix.shape)}", note)
+    return [title, *pictures.heat(matrix, console.width), *notes]
+
+
+def save_picture(path: str, matrix: np.ndarray, title: str) -> Line:
+    """Write a PNG, or an SVG when the file's name says so. Raises DebuggerError."""
+    is_svg = path.lower().endswith(".svg")
+    limit = MAX_SVG_CELLS if is_svg else MAX_PNG_CELLS
+    if matrix.size > limit:
+        raise DebuggerError(f"{matrix.size:,} elements are too many for that kind of file (at most {limit:,})")
+    data = pictures.svg(matrix, title).encode() if is_svg else pictures.png(matrix)
+    write_file(path, data)
+    return Line(f"wrote {path}, {len(data):,} B")

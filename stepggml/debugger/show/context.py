@@ -1,0 +1,182 @@
+"""The view at a stop: where in the source, which node, what is different from the last stop.
+
+Gathers plain data from the session and hands them to the panels.
+"""
+
+from __future__ import annotations
+
+import linecache
+import textwrap
+from typing import TYPE_CHECKING
+
+from ..ask.snapshot import Snapshot
+from ..ask.tensor_view import TensorView
+from ..errors import DebuggerError
+from ..run.stops import LineFrame, NodeInfo, Stop
+from .panels import changes as changes_panel
+from .panels import node as node_panel
+from .panels import source as source_panel
+from .style import Line, rule
+
+if TYPE_CHECKING:
+    from ..shell.console import Console
+
+# Reasons that need no words: the view itself shows them.
+QUIET_REASONS = frozenset(("step", "node", "start"))
+MAX_PREVIEW = 1 << 24  # elements that a card summarises
+
+
+def stop_lines(console: Console, stop: Stop) -> list[Line]:
+    """Everything shown at a stop."""
+    lines = reason_lines(stop, console.width)
+    if stop.kind == "exit":
+        return lines
+    snapshot = console.session.snapshot(nodes=False)
+    panes = console.settings.ctx
+    if not panes:
+        return [*lines, position_line(console, stop, snapshot)]
+    node = stop.node or snapshot.current
+    lower: list[Line] = []
+    if "node" in panes and node is not None:
+        lower += card_lines(console, node, is_stop=stop.kind == "node")
+    changes = [change for change in snapshot.changes if not (stop.kind == "node" and change.text == "1 node computed")]
+    if "changes" in panes and changes:
+        lower += changes_panel.render(changes, console.width)
+    if "source" in panes and stop.kind != "node" and stop.frame:
+        around = lines_around(console, len(lines) + len(lower))
+        lines += source_lines(console, stop.frame[0], snapshot, around=around)
+    lines += lower
+    if lines and not str(lines[-1]).startswith("─"):
+        lines.append(Line(("rule", "─" * console.width)))
+    return lines
+
+
+def lines_around(console: Console, n_others: int) -> int:
+    """Source lines before and after the current one: as set, fewer where the screen has no room for them."""
+    height = console.painter.height
+    if height is None:
+        return console.settings.ctx_lines
+    # heading, current line, closing rule, prompt, toolbar
+    return max(2, min(console.settings.ctx_lines, (height - n_others - 5) // 2))
+
+
+def reason_lines(stop: Stop, width: int) -> list[Line]:
+    """Why the run has stopped, where the view does not show it, and the engine's warnings."""
+    lines = []
+    if stop.kind == "error":
+        lines += message_lines("error", stop.text or error_text(stop.exception), width)
+    elif stop.text and stop.reason not in QUIET_REASONS:
+        style = "good" if stop.reason == "exited" and not stop.status else "changed"
+        lines += message_lines(style, stop.text, width)
+    for note in stop.notes:
+        lines += message_lines("warn", f"warning: {note}", width)
+    return lines
+
+
+def message_lines(style: str, text: str, width: int) -> list[Line]:
+    """A message, in as many lines as it needs."""
+    return [Line((style, row)) for row in textwrap.wrap(text, width, subsequent_indent="  ")]
+
+
+def error_text(exception: BaseException | None) -> str:
+    """An exception as one line."""
+    return f"{type(exception).__name__}: {exception}".split("\n")[0] if exception is not None else "the program failed"
+
+
+def position_line(console: Console, stop: Stop, snapshot: Snapshot) -> Line:
+    """The stop in one line, for `set ctx off`."""
+    node = stop.node
+    if stop.kind == "node" and node is not None:
+        line = Line(("name", node.name), "  ", ("op", node.desc), "  ", ("type", node.type), f" {list(node.ne)}  ")
+        return line.add(node_panel.badge_part(node.badge))
+    if stop.frame:
+        frame = stop.frame[0]
+        text = linecache.getline(frame.file, frame.line).strip()
+        return Line(f"{node_panel.short_path(frame.file)}:{frame.line}  ", ("dim", f"{frame.function}()  ")).add(
+            source_panel.coloured(text)
+        )
+    return Line(stop.text)
+
+
+def source_lines(
+    console: Console, frame: LineFrame, snapshot: Snapshot, current: int | None = None, around: int | None = None
+) -> list[Line]:
+    """The heading and the lines around the current one."""
+    width = console.width
+    fields = [f"{node_panel.short_path(frame.file)}:{frame.line}", *position_fields(snapshot)]
+    lines = [rule(f"{frame.function}", width, *fields)]
+    source = linecache.getlines(frame.file)
+    if not source:
+        return [*lines, Line("  ", ("dim", f"no source: {frame.file}"))]
+    around = console.settings.ctx_lines if around is None else around
+    marked = breakpoint_lines(console, frame.file)
+    return lines + source_panel.render(source, current or frame.line, around, around, width, marked)
+
+
+def position_fields(snapshot: Snapshot) -> list[str]:
+    """Phase, layer, n_past and N."""
+    fields = [snapshot.phase]
+    if snapshot.il is not None:
+        fields.append(f"layer {snapshot.il}")
+    if snapshot.position is not None:
+        fields += [f"n_past {snapshot.position.n_past}", f"N {snapshot.position.n_tokens}"]
+    return fields
+
+
+def breakpoint_lines(console: Console, path: str) -> set[int]:
+    """Lines of a file that have an enabled breakpoint."""
+    items = console.session.breakpoints.enabled("line")
+    return {item.target[1] for item in items if item.target[0] == path}
+
+
+def card_lines(console: Console, info: NodeInfo, is_stop: bool = False) -> list[Line]:
+    """The card of a node, with its operands and values.
+
+    is_stop: this is the node that the run has stopped at; else it is the one the source is at, and a card that was
+    shown at the stop before shrinks to its heading.
+    """
+    key = (info.address, info.badge, info.index)
+    is_old, console.shown_card = key == console.shown_card, key
+    if is_old and not is_stop:
+        return [node_panel.title_line(info, console.session.n_nodes, console.width)]
+    array, note = values_of(console, info)
+    made_by = made_by_line(info) if is_stop else None
+    n_nodes = console.session.n_nodes
+    return node_panel.render(info, sources_of(console, info), array, note, n_nodes, console.width, made_by)
+
+
+def made_by_line(info: NodeInfo) -> Line | None:
+    """The source line that made a node."""
+    place = info.origin.place
+    text = linecache.getline(place[0], place[1]).strip() if place else ""
+    if not text:
+        return None
+    return Line("  ", ("dim", str(place[1])), ("rule", " │ ")).add(source_panel.coloured(" ".join(text.split())))
+
+
+def sources_of(console: Console, info: NodeInfo) -> list[NodeInfo]:
+    """The operands as plain data; those that cannot be read are left out."""
+    found = []
+    for address in info.src_addresses:
+        try:
+            found.append(console.session.info(console.session.tensor(address)))
+        except DebuggerError:
+            continue
+    return found
+
+
+def values_of(console: Console, info: NodeInfo):  # noqa: ANN201
+    """The values in ggml's order and a note on them; (None, note) when there are none to show."""
+    if info.badge.kind in ("UNALLOCATED", "NOT-COMPUTED") or info.data == 0:
+        return None, ""
+    try:
+        tensor = console.session.tensor(info.address)
+        view = TensorView(tensor, console.session)
+        if view.nelements > MAX_PREVIEW:
+            return None, ""
+        value = view.value()
+        if value.array is None:
+            return None, value.note
+        return view.of(value.array), value.note
+    except DebuggerError as error:
+        return None, str(error)

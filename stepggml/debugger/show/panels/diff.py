@@ -1,0 +1,124 @@
+"""Two runs side by side: where they part, who is to blame, and the nodes worth looking at."""
+
+from __future__ import annotations
+
+import textwrap
+
+from ...compare.diff import Comparison, NodeError, interesting, percent
+from ..style import Line, elide, plural, rule, table
+
+MAX_ROWS = 14
+WIDE = 128
+BAR = 12  # characters of a bar that stands for the largest error
+
+
+def render(comparison: Comparison, width: int) -> list[Line]:
+    """The summary and a table."""
+    c = comparison
+    fields = [
+        f"evaluation {c.eval}",
+        f"n_past {c.n_past}",
+        f"N {c.n_tokens}",
+        f"{plural(len(c.errors), 'node')} that compute",
+    ]
+    lines = [rule(elide(f"{c.a} against {c.b}", max(30, width // 2)), width, *fields)]
+    if c.equal:
+        return [*lines, Line(("good", "  every node is the same, bit for bit"))]
+    lines += summary(c, width)
+    about = "errors relative to A: inherited, of B's own chain; local, of what B makes of A's inputs"
+    lines += [Line("  ", ("dim", text)) for text in textwrap.wrap(about, width - 2)]
+    return lines + node_table(c, width)
+
+
+def summary(c: Comparison, width: int) -> list[Line]:
+    """First difference, first past the threshold and whose fault that is, the end, the next token."""
+    limit = percent(c.threshold).replace(" ", "")
+    lines = [head("first difference", node_text(c.first))]
+    if c.passing is None:
+        text = Line(("good", f"no node's error passes {limit}"), f"; the largest is {percent(c.largest.inherited)}")
+        lines.append(head("", text))
+    else:
+        lines.append(head(f"first to pass {limit}", node_text(c.passing)))
+        for text in textwrap.wrap(blame(c.passing), width - 24):
+            lines.append(head("", Line(("changed", text))))
+        if c.culprits and c.culprits[0] is not c.passing:
+            lines.append(head("it comes from", node_text(c.culprits[0])))
+            lines += [head("", node_text(item)) for item in c.culprits[1:]]
+    lines.append(head("the last node", node_text(c.errors[-1])))
+    if c.last_a and c.last_b:
+        lines.append(head("its largest", last_text(c)))
+    return [line.fit(width) for line in lines]
+
+
+def head(title: str, text: Line) -> Line:
+    """A line of the summary."""
+    return Line("  ", title.ljust(22)).add(text)
+
+
+def node_text(item: NodeError) -> Line:
+    """A node with its two errors."""
+    line = Line(f"node {item.index} ", ("name", elide(item.label, 28)), "  ", ("op", item.op))
+    if item.il is not None:
+        line.add(f"  layer {item.il}")
+    return line.add(f"   inherited {percent(item.inherited)}, local {percent(item.local)}")
+
+
+def blame(item: NodeError) -> str:
+    """Whose fault a node's error is."""
+    if item.fault == "local":
+        return "its own: B computes something else from the same inputs"
+    if item.fault == "inherited":
+        return "inherited: from the same inputs B gets nearly the same"
+    return "both: part of it is inherited, part is its own"
+
+
+def last_text(c: Comparison) -> Line:
+    """The largest element of the last row on both sides."""
+    (at_a, value_a), (at_b, value_b) = c.last_a, c.last_b
+    if at_a == at_b:
+        return Line(("good", f"element {at_a} in both"), f", {value_a:.6g} and {value_b:.6g}")
+    return Line(("changed", f"element {at_a} ({value_a:.6g}) in A, {at_b} ({value_b:.6g}) in B"))
+
+
+def bar(error: float, largest: float) -> str:
+    """A bar as long as the error."""
+    if not largest or error != error or error == 0:
+        return ""
+    return "█" * max(1, round(BAR * min(error / largest, 1.0)))
+
+
+def node_table(c: Comparison, width: int) -> list[Line]:
+    """The nodes worth showing, in order."""
+    largest = max((item.inherited for item in c.errors if item.inherited < float("inf")), default=0.0)
+    heads = ["node", "", "op", "layer", "local", "inherited", "", "farthest apart", ""]
+    rows = []
+    for item, marks in interesting(c, MAX_ROWS):
+        text = ""
+        if item.worst is not None:
+            index, a, b = item.worst
+            text = f"[{','.join(str(i) for i in trimmed(index))}] {a:.5g} → {b:.5g}"
+        rows.append(
+            [
+                str(item.index),
+                Line(("name", elide(item.label, 30))),
+                Line(("op", item.op)),
+                "" if item.il is None else str(item.il),
+                Line(("changed" if item.fault == "local" else "", percent(item.local))),
+                percent(item.inherited),
+                Line(("dim", bar(item.inherited, largest))),
+                text,
+                Line(("dim", ", ".join(marks))),
+            ]
+        )
+    if width < WIDE:
+        heads, rows = heads[:6] + heads[8:], [row[:6] + row[8:] for row in rows]
+        return table(heads, rows, width, align="rllrrrl", flex=6)
+    return table(heads, rows, width, align="rllrrrlll", flex=8)
+
+
+def trimmed(index: tuple[int, ...]) -> tuple[int, ...]:
+    """An index without the zeros at its end."""
+    n = len(index)
+    while n > 1 and index[n - 1] == 0:
+        n -= 1
+    return index[:n]

@@ -1,0 +1,102 @@
+"""The panes of full-screen mode, each drawn for the size it has."""
+
+from __future__ import annotations
+
+import linecache
+from typing import TYPE_CHECKING
+
+from .. import context
+from ..style import Line, rule, short_size
+from . import node as node_panel
+from . import source as source_panel
+from .formulas import list_ne
+from .pools import bar
+
+if TYPE_CHECKING:
+    from ...run.stops import NodeInfo
+    from ...shell.console import Console
+
+NODE_WIDTH = 64  # narrower, a card is cut
+
+
+def source(console: Console, width: int, height: int) -> list[Line]:
+    """The source at hand: at a line the line; at a node the line that made it."""
+    stop = console.session.stop
+    if stop is None or stop.kind == "exit":
+        return [rule("source", width), *standing(console)]
+    place = stop.node.origin.place if stop.kind == "node" and stop.node is not None else None
+    if place is None and stop.frame:
+        frame = stop.frame[min(console.frame_index, len(stop.frame) - 1)]
+        place = (frame.file, frame.line, frame.function)
+    if place is None:
+        return [rule("source", width)]
+    path, line, function = place
+    words = "made by" if stop.kind == "node" else ""
+    fields = [f"{words} {function}".strip(), f"{node_panel.short_path(path)}:{line}"]
+    lines = linecache.getlines(path)
+    before = (height - 2) // 2
+    after = height - 2 - before
+    marked = context.breakpoint_lines(console, path)
+    return [rule("source", width, *fields), *source_panel.render(lines, line, before, after, width, marked)]
+
+
+def standing(console: Console) -> list[Line]:
+    """Why there is nothing to show."""
+    state = console.session.state
+    return [Line("  ", ("dim", "not running: F5 runs, F11 starts" if state == "idle" else "the program is over"))]
+
+
+def node(console: Console, width: int, height: int) -> list[Line]:
+    """The card of the node at hand."""
+    stop = console.session.stop
+    info = stop.node if stop is not None else None
+    if info is None or console.session.state != "stopped":
+        return [rule("node", width), Line("  ", ("dim", "no node yet"))]
+    array, note = context.values_of(console, info)
+    srcs = context.sources_of(console, info)
+    n_nodes = console.session.n_nodes
+    lines = node_panel.render(info, srcs, array, note, n_nodes, max(width, NODE_WIDTH))
+    # the values come last, and must be seen
+    return lines if len(lines) <= height else [*lines[: height - 1], lines[-1]]
+
+
+def graph(console: Console, width: int, height: int) -> list[Line]:
+    """The nodes around the current one."""
+    session = console.session
+    n_nodes = session.n_nodes if session.state == "stopped" else 0
+    current = session.node_index
+    if not n_nodes:
+        return [rule("graph", width), Line("  ", ("dim", "no graph yet"))]
+    head = rule("graph", width, f"{current + 1}/{n_nodes}")
+    rows = height - 1
+    first = max(0, min(current - rows // 2, n_nodes - rows))
+    infos = [session.info(i) for i in range(first, min(n_nodes, first + rows))]
+    return [head, *[graph_row(info, current, width) for info in infos]]
+
+
+def graph_row(info: NodeInfo, current: int, width: int) -> Line:
+    """One node in one line."""
+    is_current = info.index == current
+    is_done = info.index is not None and info.index <= current
+    name = info.variable or info.name
+    line = Line(("marker", "▸" if is_current else " "), ("current" if is_current else "dim", f"{info.index:>4} "))
+    op = info.desc.ljust(13) if width >= 60 else info.desc[:9].ljust(9)
+    line.add(("op" if is_done else "dim", op)).add(" ")
+    line.add(("name" if is_done else "dim", name[:14].ljust(14))).add(" ")
+    line.add(list_ne(info.ne).ljust(15) if width >= 60 else "")
+    return line.add((info.badge.kind, f" {info.badge.text}")).fit(width)
+
+
+def memory(console: Console, width: int, height: int) -> list[Line]:
+    """Pools and buffers, and how full they are."""
+    snapshot = console.session.snapshot(nodes=False)
+    head = rule("memory", width, f"history {short_size(snapshot.record_used)}")
+    regions = [(item.name, item.used, item.size) for item in (*snapshot.buffers, *snapshot.pools)]
+    room = 10 if width >= 50 else 6
+    lines = [head]
+    for name, used, size in regions:
+        line = Line(("name", node_panel.short_buffer(name)[:10].ljust(10)), " ").add(bar(used, size, room))
+        lines.append(line.add(f"  {short_size(used)} of {short_size(size)}").fit(width))
+    if not regions:
+        lines.append(Line("  ", ("dim", "nothing is allocated")))
+    return lines

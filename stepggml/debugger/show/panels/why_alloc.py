@@ -1,0 +1,142 @@
+"""Why a tensor lies where it lies: over whom, or in which hole of the arena."""
+
+from __future__ import annotations
+
+import textwrap
+
+from ...ask.why.alloc import AllocReason, FreeBlock, ParentReason
+from ..style import Line, elide, rule, table
+from .formulas import list_ne
+from .node import label, place_text, short_path, variable_text
+
+MAX_BLOCKS = 12
+
+
+def render(reason: AllocReason, width: int) -> list[Line]:
+    """The decision, what led to it, and what became of the bytes."""
+    info = reason.info
+    name = f'{label(info)} "{variable_text(info)}"' if variable_text(info) else label(info)
+    lines = [
+        rule(f"why alloc {elide(name, max(30, width // 3))}", width, info.desc, place_text(info), f"{info.nbytes:,} B")
+    ]
+    if reason.text:
+        return lines + wrapped(reason.text, width, "current")
+    if reason.kind == "in place":
+        lines += wrapped(f"in place of {reason.over}: the op writes its result over that operand", width, "current")
+    else:
+        lines += wrapped(f"a block of the arena, {reason.when}", width, "current")
+        lines += not_in_place(reason, width)
+    lines += parent_lines(reason.parents, width)
+    if reason.free:
+        lines += arena_lines(reason, width)
+    lines += history_lines(reason, width)
+    lines += plan_lines(reason, width)
+    return lines
+
+
+def wrapped(text: str, width: int, style: str = "", indent: int = 2) -> list[Line]:
+    """Text in as many lines as it needs."""
+    return [Line(" " * indent, (style, row)) for row in textwrap.wrap(text, width - indent, subsequent_indent="  ")]
+
+
+def not_in_place(reason: AllocReason, width: int) -> list[Line]:
+    """Why it is over no operand."""
+    if reason.info.op == "NONE":
+        return []
+    if not reason.can_inplace:
+        text = f"not in place: {reason.info.op} is not one of the ops that may be ({' '.join(reason.inplace_ops)})"
+        return wrapped(text, width)
+    if not reason.parents:
+        return wrapped("not in place: it has no operand", width)
+    return wrapped(f"{reason.info.op} may be in place, but not here:", width)
+
+
+def parent_lines(parents: tuple[ParentReason, ...], width: int) -> list[Line]:
+    """One paragraph per operand that was asked about."""
+    lines = []
+    for parent in parents:
+        head = Line(
+            "  ",
+            ("dim", f"src{parent.src} "),
+            ("name", parent.name),
+            ("good", "  yes") if parent.answer else ("warn", "  no"),
+        )
+        head.add(("dim", f"  said at ggml/alloc.py:{parent.line}"))
+        lines.append(head.fit(width))
+        for item in parent.rules:
+            lines += wrapped(f"{'+' if item.holds else '-'} {item.text}", width, "" if item.holds else "warn", 6)
+    return lines
+
+
+def arena_lines(reason: AllocReason, width: int) -> list[Line]:
+    """The free list, and which block was the best fit."""
+    size = f"{reason.size:,} B" + (f", padded to {reason.padded:,}" if reason.padded != reason.size else "")
+    lines = [Line("  ", f"needs {size}; the arena's free blocks at that moment:")]
+    rows = []
+    for i, block in enumerate(reason.free):
+        size = "to the end" if block.is_last else f"{block.size:,}"
+        style = "current" if block.chosen else "dim"
+        rows.append(
+            (
+                Line((style, str(i + 1))),
+                Line((style, f"+{block.offset:,}")),
+                Line((style, size)),
+                block_line(block, reason.free),
+            )
+        )
+    chosen = next((i for i, block in enumerate(reason.free) if block.chosen), 0)
+    if len(rows) > MAX_BLOCKS:
+        kept = sorted(
+            {*range(MAX_BLOCKS // 2), *range(chosen - 2, chosen + 3), *range(len(rows) - 3, len(rows))}
+            & set(range(len(rows)))
+        )
+        rows = [rows[i] for i in kept]
+    return lines + table(("", "offset", "bytes", ""), rows, width, align="rrrl", indent=4)
+
+
+def block_line(block: FreeBlock, free: tuple[FreeBlock, ...]) -> Line:
+    """What speaks for or against a block."""
+    if block.chosen:
+        if block.is_last:
+            text = "taken: no hole before the end is large enough" if len(free) > 1 else "taken: there is no hole"
+            return Line(("good", text))
+        return Line(("good", "taken: the smallest that is large enough"))
+    if block.is_last:
+        return Line(("dim", "the last resort"))
+    return Line(("dim", "large enough, but larger" if block.fits else "too small"))
+
+
+def history_lines(reason: AllocReason, width: int) -> list[Line]:
+    """Who had the bytes before and who got them after."""
+    parts = [f"at +{reason.offset:,}"]
+    if reason.before and reason.kind != "in place":
+        parts.append(f"these bytes belonged to {reason.before} before")
+    elif reason.kind != "in place":
+        parts.append("nobody had these bytes before")
+    parts.append(reason.freed or "never given back in this graph")
+    if reason.after:
+        parts.append(f"next, {reason.after} lies there")
+    return wrapped("; ".join(parts), width)
+
+
+def plan_lines(reason: AllocReason, width: int) -> list[Line]:
+    """When it was decided, and how it is known."""
+    lines = []
+    if reason.planned_ne and reason.planned_ne != reason.info.ne:
+        lines += wrapped(
+            f"decided when a larger graph was reserved, where it is {list_ne(reason.planned_ne)}: offsets stay those "
+            f"of that graph, so its {reason.size_now:,} B have room for {reason.size:,}",
+            width,
+            "dim",
+        )
+    if reason.asked_by is not None:
+        file, line, function = reason.asked_by
+        lines += wrapped(f"planned by ggml_gallocr, asked by {function}() at {short_path(file)}:{line}", width, "dim")
+    if reason.different:
+        names = ", ".join(reason.different[:5])
+        text = f"a replay of the allocator puts {len(reason.different)} of {reason.checked} tensors elsewhere: {names}"
+        lines += wrapped(text, width, "error")
+    else:
+        text = f"a replay of the allocator gives the real offsets of all {reason.checked} tensors it placed"
+        lines += wrapped(text, width, "dim")
+    return lines

@@ -1,0 +1,179 @@
+"""Weights whose rows lie sixteen side by side (buffer type CPU_REPACK): where a row's bytes are, and how to read them.
+
+A group is sixteen rows, and takes as many bytes as they do. Within it, block i of all sixteen lies together; the last
+rows of a matrix, fewer than sixteen, lie as in any other tensor. See stepggml/_kernels/groups.pxd.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ... import _kernels
+from ...backends._cpu_buffer import ggml_backend_cpu_buffer_type
+from ...backends._cpu_repack import group_size, is_repacked
+from ...ggml import (
+    ggml_backend_buffer_free,
+    ggml_backend_buffer_name,
+    ggml_backend_buft_alloc_buffer,
+    ggml_blck_size,
+    ggml_nbytes,
+    ggml_row_size,
+    ggml_tensor,
+    ggml_type_size,
+)
+
+if TYPE_CHECKING:
+    from .world import World
+
+GROUP_ROWS = _kernels.GROUP_ROWS
+
+# Reads bytes at an address: now, or as they were.
+Read = Callable[[int, int], bytes]
+
+
+def in_group(tensor: ggml_tensor, i1: int) -> bool:
+    """Whether row i1 lies side by side with others."""
+    return is_repacked(tensor) and i1 < tensor.ne[1] // GROUP_ROWS * GROUP_ROWS
+
+
+def block_span(tensor: ggml_tensor, index: tuple[int, ...]) -> tuple[int, int]:
+    """Address and size of an element, of its block for a quantized type, of the sixteen blocks that lie together in a
+    group.
+    """
+    i0, i1, i2, i3 = index
+    block = i0 // ggml_blck_size(tensor.type)
+    size = ggml_type_size(tensor.type)
+    if in_group(tensor, i1):
+        offset = i1 // GROUP_ROWS * group_size(tensor) + block * GROUP_ROWS * tensor.nb[0]
+        return tensor.data + offset, GROUP_ROWS * size
+    return tensor.data + block * tensor.nb[0] + i1 * tensor.nb[1] + i2 * tensor.nb[2] + i3 * tensor.nb[3], size
+
+
+def read_block(tensor: ggml_tensor, index: tuple[int, ...], read: Read) -> bytes:
+    """The bytes of an element, or of its block, as they are in any other tensor."""
+    data = read(*block_span(tensor, index))
+    if not in_group(tensor, index[1]):
+        return data
+    return rows_of_groups(tensor.type, data, ggml_blck_size(tensor.type))[index[1] % GROUP_ROWS].tobytes()
+
+
+def read_row(tensor: ggml_tensor, i1: int, i2: int, i3: int, read: Read) -> bytes:
+    """The bytes of a row from its first element to its last, gaps included."""
+    address, _ = block_span(tensor, (0, i1, i2, i3))
+    if in_group(tensor, i1):
+        data = read(address, group_size(tensor))
+        return rows_of_groups(tensor.type, data, tensor.ne[0])[i1 % GROUP_ROWS].tobytes()
+    n_blocks = tensor.ne[0] // ggml_blck_size(tensor.type)
+    return read(address, (n_blocks - 1) * tensor.nb[0] + ggml_type_size(tensor.type))
+
+
+def rows_of_groups(type: int, data: bytes | memoryview, ne0: int) -> np.ndarray:
+    """Whole groups in order: an array of bytes with one row of ne0 elements in each."""
+    groups = np.frombuffer(data, dtype=np.uint8)
+    rows = np.empty((groups.size // ggml_row_size(type, ne0), ggml_row_size(type, ne0)), dtype=np.uint8)
+    _kernels.unpack_groups(type, groups.ctypes.data, rows.ctypes.data, len(rows) // GROUP_ROWS, ne0)
+    return rows
+
+
+def in_order(tensor: ggml_tensor, data: bytes | memoryview) -> bytes | memoryview | np.ndarray:
+    """A tensor's span with its rows one after the other; that of any other tensor as it is."""
+    if not is_repacked(tensor):
+        return data
+    rest = np.frombuffer(data, dtype=np.uint8)
+    end = tensor.ne[1] // GROUP_ROWS * group_size(tensor)
+    rows = rows_of_groups(tensor.type, rest[:end], tensor.ne[0])
+    return np.concatenate([rows.ravel(), rest[end:]])
+
+
+def plain_bytes(tensor: ggml_tensor, offset: int, size: int, read: Read) -> bytes:
+    """What ggml_backend_tensor_get gives."""
+    if not is_repacked(tensor):
+        return read(tensor.data + offset, size)
+    return bytes(in_order(tensor, read(tensor.data, ggml_nbytes(tensor)))[offset : offset + size])
+
+
+def write_of(tensor: ggml_tensor, offset: int, new: bytes, read: Read) -> tuple[int, bytes]:
+    """Where ggml_backend_tensor_set writes, and what: all of a repacked tensor, of which most stays the same."""
+    if not is_repacked(tensor):
+        return tensor.data + offset, new
+    plain = bytearray(plain_bytes(tensor, 0, ggml_nbytes(tensor), read))
+    plain[offset : offset + len(new)] = new
+    rows = np.frombuffer(plain, dtype=np.uint8)
+    placed = rows.copy()
+    n_groups = tensor.ne[1] // GROUP_ROWS
+    _kernels.pack_groups(tensor.type, rows.ctypes.data, placed.ctypes.data, n_groups, tensor.ne[0])
+    return tensor.data, placed.tobytes()
+
+
+def text_of(tensor: ggml_tensor) -> str:
+    """Which kind of memory has rearranged a tensor; empty for one whose rows lie one after the other."""
+    if not is_repacked(tensor):
+        return ""
+    return ggml_backend_buffer_name(tensor.buffer) if tensor.buffer is not None else "a buffer"
+
+
+def group_text(tensor: ggml_tensor, i1: int = 0) -> str:
+    """Where row i1 lies."""
+    if not in_group(tensor, i1):
+        return f"row {i1} lies as it is: the last {tensor.ne[1] % GROUP_ROWS} rows are no group"
+    first = i1 // GROUP_ROWS * GROUP_ROWS
+    address, _ = block_span(tensor, (0, i1, 0, 0))
+    return (
+        f"rows {first} to {first + GROUP_ROWS - 1} lie together at {address:#x}, {group_size(tensor):,} B: block 0 of "
+        "all of them, then block 1, ..."
+    )
+
+
+class PlainCopies:
+    """Copies of repacked weights in order, for code that reads rows at their addresses, as the references do."""
+
+    def __init__(self) -> None:
+        self._copies: dict[int, np.ndarray] = {}
+
+    def place(self, tensor: ggml_tensor) -> np.ndarray | None:
+        """Let a tensor's struct point to its copy; None for a tensor that needs none."""
+        if not is_repacked(tensor):
+            return None
+        if tensor.data not in self._copies:
+            data = ctypes.string_at(tensor.data, ggml_nbytes(tensor))
+            self._copies[tensor.data] = np.asarray(in_order(tensor, data))
+        copy = self._copies[tensor.data]
+        tensor.data, tensor.extra = copy.ctypes.data, 0
+        return copy
+
+
+@contextmanager
+def in_plain_memory(node: ggml_tensor, world: World) -> Iterator[list[str]]:
+    """While inside, a node's repacked operands lie in order, in plain memory that can be looked at. Gives their
+    names.
+    """
+    from .world import Buffer
+
+    added = []
+    then = []
+    try:
+        for src in node.src:
+            if src is None or not is_repacked(src):
+                continue
+            rows = in_order(src, ctypes.string_at(src.data, ggml_nbytes(src)))
+            buffer = ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), rows.size)
+            if buffer is None:
+                raise MemoryError(f"no memory for a copy of {src.name}")
+            base = buffer.iface.get_base(buffer)
+            ctypes.memmove(base, rows.ctypes.data, rows.size)
+            added.append(Buffer(buffer, "copy.in_order", base, rows.size, "weights"))
+            then.append((src, src.data, src.extra, src.buffer))
+            src.data, src.extra, src.buffer = base, 0, buffer
+        world.buffers = [*world.buffers, *added]
+        yield [src.name for src, *_ in then]
+    finally:
+        for src, data, extra, buffer in then:
+            src.data, src.extra, src.buffer = data, extra, buffer
+        world.buffers = [known for known in world.buffers if known not in added]
+        for known in added:
+            ggml_backend_buffer_free(known.buffer)

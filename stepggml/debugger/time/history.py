@@ -1,0 +1,287 @@
+"""What going back needs: the bytes that each node overwrote, what the program wrote between evaluations, and
+checkpoints.
+
+Three kinds of record. An *undo* entry is what lay under a node's result before the node ran; taking entries back in
+reverse order restores every byte, caches and in-place chains included. They are dropped from the oldest on when they
+exceed the limit. A *write* is a change from outside the graph (token ids and positions before an evaluation, a patch of
+the user's); it keeps both the old and the new bytes, is small, and is never dropped. A *checkpoint* is a sparse picture
+of all buffers that nodes write, at the begin of an evaluation; the first evaluation always has one. Past the undo
+entries the cursor restores the nearest checkpoint and replays nodes and writes from there: the same kernels on the same
+bytes give the same bytes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...ggml import ggml_backend
+from ..ask.provenance import Maker
+from ..target.images import BufferImage
+from ..target.splits import SplitInfo
+from ..target.tables import Columns
+
+# A place in time: evaluation, and the last node computed in it (-1: none yet).
+Place = tuple[int, int]
+
+# Checkpoints may take this share of the limit.
+CHECKPOINT_SHARE = 0.5
+# A new checkpoint is taken once the undo entries since the last one have grown by this share of the limit.
+CHECKPOINT_SPACING = 0.125
+
+
+@dataclass
+class Write:
+    """Bytes changed from outside the graph. user: by a command of the debugger, not by the program."""
+
+    address: int
+    old: bytes
+    new: bytes
+    what: str = ""
+    user: bool = False
+
+    def undo(self) -> None:
+        """Put the old bytes back."""
+        ctypes.memmove(self.address, self.old, len(self.old))
+
+    def redo(self) -> None:
+        """Write the new bytes (again)."""
+        self.old = ctypes.string_at(self.address, len(self.new))
+        ctypes.memmove(self.address, self.new, len(self.new))
+
+
+class Eval:
+    """One graph handed to a backend, and its history.
+
+    Arrays and lists are by node: addresses of the structs, names, makers, il (-1: none), op, noop, start and end of the
+    bytes, old (undo entries). done: the last node that the program itself has reached. before: what was written since
+    the evaluation before; patches: the user's changes after a node. split: the scheduler's split that begins here.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        backend: ggml_backend,
+        addresses: np.ndarray,
+        leafs: np.ndarray,
+        names: list[str],
+        makers: list[Maker],
+        il: np.ndarray,
+        columns: Columns,
+    ) -> None:
+        self.index = index
+        self.backend = backend
+        self.addresses = addresses
+        self.leafs = leafs
+        self.names = names
+        self.makers = makers
+        self.il = il
+        self.op = columns.op
+        self.noop = columns.noop
+        self.start = columns.start
+        self.end = columns.end
+        self.n_past = 0
+        self.n_tokens = 0
+        self.done = -1
+        self.status = 0
+        self.split: SplitInfo | None = None
+        self.old: list[bytes | None] = [None] * len(addresses)
+        self.before: list[Write] = []
+        self.patches: dict[int, list[Write]] = {}
+
+    @property
+    def n(self) -> int:
+        """Nodes."""
+        return len(self.addresses)
+
+    @property
+    def last(self) -> int:
+        """Index of the last node."""
+        return len(self.addresses) - 1
+
+
+@dataclass
+class Checkpoint:
+    """All buffers that nodes write, at the begin of an evaluation."""
+
+    eval: int
+    images: dict[int, BufferImage]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes it takes."""
+        return sum(image.n_bytes for image in self.images.values())
+
+    def covers(self, address: int) -> bool:
+        """Whether one of its pictures holds an address."""
+        return any(image.base <= address < image.base + image.size for image in self.images.values())
+
+
+class History:
+    """Undo entries and checkpoints within a limit in bytes. floor: the earliest place that undoing alone leads to."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self.floor: Place = (0, -1)
+        self.checkpoints: list[Checkpoint] = []
+        self._order: deque[tuple[Eval, int]] = deque()
+        self._since_checkpoint = 0
+
+    @property
+    def recording(self) -> bool:
+        """Whether nodes are to be saved one by one."""
+        return self.limit > 0
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of undo entries and checkpoints."""
+        return self.used + sum(checkpoint.n_bytes for checkpoint in self.checkpoints)
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # undo entries
+
+    def save(self, ev: Eval, i: int) -> None:
+        """Before node i runs: keep what it will overwrite."""
+        start = int(ev.start[i])
+        old = ctypes.string_at(start, int(ev.end[i]) - start)
+        ev.old[i] = old
+        self._order.append((ev, i))
+        self.used += len(old)
+        self._since_checkpoint += len(old)
+        if self.used > self.limit:
+            self.evict()
+
+    def unsave(self, ev: Eval, i: int) -> None:
+        """Node i did not run after all."""
+        if ev.old[i] is not None:
+            self._pop(ev, i)
+
+    def restore(self, ev: Eval, i: int) -> None:
+        """Undo node i, the last one computed."""
+        old = self._pop(ev, i)
+        ctypes.memmove(int(ev.start[i]), old, len(old))
+
+    def _pop(self, ev: Eval, i: int) -> bytes:
+        old = ev.old[i]
+        ev.old[i] = None
+        self._order.pop()
+        self.used -= len(old)
+        return old
+
+    def evict(self) -> None:
+        """Drop the oldest entries until the limit is kept."""
+        room = self.limit - sum(checkpoint.n_bytes for checkpoint in self.checkpoints)
+        while self._order and self.used > max(room, 0):
+            ev, i = self._order.popleft()
+            self.used -= len(ev.old[i])
+            ev.old[i] = None
+            self.floor = (ev.index, i)
+
+    def forget(self, place: Place) -> None:
+        """Drop all entries: undoing leads back to `place` only, which is where time stands now."""
+        for ev, i in self._order:
+            ev.old[i] = None
+        self._order.clear()
+        self.used = 0
+        self.floor = place
+
+    # ------------------------------------------------------------------------------------------------------------------
+    # checkpoints
+
+    def checkpoint(self, ev: Eval, buffers: dict[int, int]) -> None:
+        """At the begin of an evaluation: take a picture of `buffers` (size by base) if it is due and affordable."""
+        if not self.checkpoints:
+            self.checkpoints.append(Checkpoint(ev.index, take_images(buffers)))
+            return
+        self._add_new_buffers(buffers)
+        if not self.recording or self.checkpoints[-1].eval >= ev.index:
+            return
+        if self._since_checkpoint < CHECKPOINT_SPACING * self.limit:
+            return
+        allowed = CHECKPOINT_SHARE * self.limit
+        if 2 * self.checkpoints[-1].n_bytes > allowed:
+            return
+        self._since_checkpoint = 0
+        self.checkpoints.append(Checkpoint(ev.index, take_images(buffers)))
+        while sum(checkpoint.n_bytes for checkpoint in self.checkpoints[1:]) > allowed and len(self.checkpoints) > 2:
+            del self.checkpoints[1 : len(self.checkpoints) - 1 : 2]
+        if sum(checkpoint.n_bytes for checkpoint in self.checkpoints[1:]) > allowed:
+            self.checkpoints.pop()
+        self.evict()
+
+    def _add_new_buffers(self, buffers: dict[int, int]) -> None:
+        """A buffer that no node wrote so far has held the same bytes ever since."""
+        missing = {base: size for base, size in buffers.items() if base not in self.checkpoints[0].images}
+        if missing:
+            images = take_images(missing)
+            for checkpoint in self.checkpoints:
+                checkpoint.images.update(images)
+
+    def nearest_checkpoint(self, place: Place) -> Checkpoint | None:
+        """The last checkpoint at or before a place."""
+        found = None
+        for checkpoint in self.checkpoints:
+            if (checkpoint.eval, -1) <= place:
+                found = checkpoint
+        return found
+
+    def drop_checkpoints_after(self, eval: int) -> None:
+        """What happened in evaluation `eval` is no longer what happened then: later pictures are of another past."""
+        self.checkpoints = [c for c in self.checkpoints if c.eval <= eval]
+
+    def set_limit(self, limit: int, place: Place) -> None:
+        """Another limit. 0 stops recording; `place` is where time stands."""
+        self.limit = limit
+        if limit == 0:
+            self.forget(place)
+            self.checkpoints = self.checkpoints[:1]
+        self.evict()
+
+
+def take_images(buffers: dict[int, int]) -> dict[int, BufferImage]:
+    """Pictures of living buffers."""
+    return {base: BufferImage.take(base, size) for base, size in buffers.items()}
+
+
+def bytes_before(evals: list[Eval], now: Place, then: Place, tail: list[Write], address: int, size: int) -> bytes:
+    """What lay at an address at the earlier place `then`, put together from memory and undo entries; nothing is
+    changed.
+
+    Every entry between the two places must exist: `then` is not before the history's floor.
+    """
+    data = bytearray(ctypes.string_at(address, size))
+    for write in reversed(tail):
+        _overlay(data, address, write.address, write.old)
+    e, k = now
+    while (e, k) > then:
+        ev = evals[e]
+        stop = then[1] if e == then[0] else -1
+        part = slice(stop + 1, k + 1)
+        hits = np.flatnonzero((ev.start[part] < address + size) & (ev.end[part] > address) & ~ev.noop[part]) + stop + 1
+        patched = [i for i in ev.patches if stop < i <= k]
+        for i in sorted({*hits.tolist(), *patched}, reverse=True):
+            for write in reversed(ev.patches.get(i, [])):
+                _overlay(data, address, write.address, write.old)
+            if ev.old[i]:
+                _overlay(data, address, int(ev.start[i]), ev.old[i])
+        k = stop
+        if (e, k) > then:
+            for write in reversed(ev.patches.get(-1, [])):
+                _overlay(data, address, write.address, write.old)
+            for write in reversed(ev.before):
+                _overlay(data, address, write.address, write.old)
+            e -= 1
+            k = evals[e].last
+    return bytes(data)
+
+
+def _overlay(data: bytearray, address: int, start: int, old: bytes) -> None:
+    """Copy the part of `old` (which lay at `start`) that falls into `data` (which lies at `address`)."""
+    first = max(start, address)
+    end = min(start + len(old), address + len(data))
+    if first < end:
+        data[first - address : end - address] = old[first - start : end - start]
