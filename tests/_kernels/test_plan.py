@@ -199,7 +199,7 @@ def test_a_plan_that_starts_nowhere():
 
 FORK = """
 import os, sys
-sys.path.insert(0, "tests")
+sys.path.insert(0, "tests/support")
 import numpy as np
 from kernel_tensor import empty, tensor
 from stepggml import _kernels

@@ -90,9 +90,9 @@ def runs():
 
 
 def run_variant(variant: str) -> list[dict]:
-    """Run tests/op_cases.py with that variant forced."""
+    """Run tests/support/op_cases.py with that variant forced."""
     env = {**os.environ, "STEPGGML_KERNELS": variant, "PYTHONPATH": str(ROOT)}
-    program = [sys.executable, str(ROOT / "tests/op_cases.py")]
+    program = [sys.executable, str(ROOT / "tests/support/op_cases.py")]
     done = subprocess.run(program, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{variant}: {done.stderr[-2000:]}"
     lines = [json.loads(line) for line in done.stdout.splitlines()]

@@ -308,7 +308,7 @@ def test_the_schedulers_reasons(llama: Session) -> None:
 
 
 def test_every_cause_has_words() -> None:
-    source = Path(why_backend.__code__.co_filename).parents[2] / "ggml" / "backend_sched_split.py"
+    source = Path(why_backend.__code__.co_filename).parents[3] / "ggml" / "backend_sched_split.py"
     import re
 
     codes = set(re.findall(r'"(\d\.[a-z]+)"', source.read_text()))
