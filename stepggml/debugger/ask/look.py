@@ -22,6 +22,7 @@ from ...ggml import (
 from ...ggml.tensor import GGML_TENSOR_SIZE
 from ..errors import DebuggerError
 from ..run.engine import Engine
+from ..run.provenance import UNKNOWN_MAKER, Maker
 from ..run.sources import similar
 from ..run.stops import Badge, LineFrame, NodeInfo, Value
 from ..target import repacked
@@ -31,7 +32,6 @@ from ..target.tables import IS_NOOP, Columns
 from ..target.values import Index, convert
 from ..time.cursor import NO_LAYER
 from ..time.history import Eval
-from .provenance import NOBODY, Maker
 from .states import NONE, States, badge_of_node, live, overwritten
 
 # Below this an integer is a node's number, above an address.
@@ -306,7 +306,7 @@ class Looker:
             inplace_of=self._inplace_of(tensor, sources),
             il=maker.il,
             variable=maker.variable,
-            origin=maker.origin() if maker is not NOBODY else NodeInfo.origin,
+            origin=maker.origin() if maker is not UNKNOWN_MAKER else NodeInfo.origin,
         )
 
     def _inplace_of(self, tensor: ggml_tensor, sources: list[int]) -> str:

@@ -19,8 +19,8 @@ from ...ggml import GGML_BACKEND_BUFFER_USAGE_WEIGHTS, GGML_OP_NONE, ggml_backen
 from ...ggml.impl import object_at
 from ...ggml.quants import rows_from_float
 from ..ask.why.past import Past
-from ..ask.why.scratch import StructCopies
 from ..target.images import memory_view, touched_runs
+from ..target.struct_copies import StructCopies
 from ..target.tables import IS_NOOP, Columns, span_sizes
 from ..target.values import convert, raw_array
 from ..target.world import graph_addresses

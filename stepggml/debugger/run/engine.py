@@ -34,8 +34,6 @@ from ...ggml import (
 )
 from ...ggml.array import tensor_array
 from ...ggml.ops import op_records
-from ..ask.provenance import Provenance
-from ..ask.why.decisions import Decisions
 from ..target.images import memory_view
 from ..target.repacked import in_plain_memory
 from ..target.splits import running_split
@@ -45,10 +43,12 @@ from ..time.cursor import Cursor, node_at
 from ..time.history import Eval, History
 from .breakpoints import BreakpointTable
 from .conditions import Names, holds
+from .decisions import Decisions
 from .hooks import Hooks
 from .nodenames import node_names
 from .nodestops import Goal, NodeReason, NodeStops, count_hit, drop_temporary
 from .programs import Program
+from .provenance import Provenance
 from .sources import Sources
 from .tracer import Killed, LineGoal, LineStop, Tracer
 from .wrap import wrapped_devices
@@ -85,7 +85,7 @@ class Engine:
         self.cursor = Cursor(self.world, self.provenance, History(limit))
         self.tracer = Tracer(sources, points, self._park_at_line)
         self.stops = NodeStops(points, self.cursor.structs.columns, self.node_names)
-        self.decisions = Decisions(self)
+        self.decisions = Decisions(sources, lambda: len(self.cursor.evals))
         hooks = Hooks(self)
         self.tracer.watched = hooks.table()
         self.tracer.unwatched = hooks.unwatched()

@@ -35,11 +35,11 @@ from ...ggml import (
     ggml_new_graph_custom,
     ggml_new_tensor_impl,
 )
-from ..ask.provenance import binding_after
 from ..errors import DebuggerError
 from ..target.images import touched_runs
 from ..target.memory import read_bytes
 from ..target.repacked import plain_bytes, write_of
+from .provenance import binding_after
 from .tracer import is_tensor
 
 if TYPE_CHECKING:

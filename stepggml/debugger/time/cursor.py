@@ -24,9 +24,9 @@ from ...ggml import (
     ggml_status_to_string,
     ggml_tensor,
 )
-from ..ask.provenance import Provenance
 from ..errors import DebuggerError
 from ..run.nodestops import Goal, NodeReason, NodeStops
+from ..run.provenance import Provenance
 from ..target.tables import Columns
 from ..target.world import World, graph_addresses
 from .history import Checkpoint, Eval, History, Place, Write, bytes_before

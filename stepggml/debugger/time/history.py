@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...ggml import ggml_backend
-from ..ask.provenance import Maker
+from ..run.provenance import Maker
 from ..target.images import BufferImage
 from ..target.splits import SplitInfo
 from ..target.tables import Columns

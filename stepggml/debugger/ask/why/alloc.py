@@ -11,11 +11,11 @@ import numpy as np
 from ....ggml import ggml_op_name, ggml_tensor
 from ....ggml.ops import op_records
 from ...errors import DebuggerError
+from ...run.decisions import Allocation, SourcePlace
 from ...run.stops import NodeInfo
 from ...target.tables import gather
 from ..look import Looker
 from .case import tensor_name
-from .decisions import Allocation, SourcePlace
 from .replay_alloc import INPUTS, LEAFS, AllocLog, Check, Decision, Release, replay
 
 if TYPE_CHECKING:

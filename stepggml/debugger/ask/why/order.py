@@ -17,12 +17,12 @@ from ....ggml import cgraph as C
 from ....ggml import ggml_cgraph, ggml_init, ggml_init_params, ggml_new_graph_custom, ggml_op_name, ggml_tensor
 from ....ggml.context import ggml_free
 from ...errors import DebuggerError
+from ...run.decisions import ExpandCall
 from ...run.stops import NodeInfo
+from ...target.struct_copies import StructCopies
 from ..look import Looker
 from .case import tensor_name
-from .decisions import ExpandCall
 from .observe import observe
-from .scratch import StructCopies
 
 if TYPE_CHECKING:
     from ...session import Session

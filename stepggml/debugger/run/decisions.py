@@ -8,20 +8,21 @@ these records order.py and alloc.py let the real functions decide again, and wat
 
 from __future__ import annotations
 
-import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...target.world import graph_addresses
-from ..provenance import line_of
-from .scratch import StructCopies
+from ...ggml.tensor import pointer_to
+from ..target.struct_copies import StructCopies
+from ..target.world import graph_addresses
+from .provenance import line_of
+from .sources import Sources
 
 if TYPE_CHECKING:
-    from ....ggml import ggml_gallocr
-    from ...run.engine import Engine
+    from ...ggml import ggml_gallocr
 
 # (file, line, function)
 SourcePlace = tuple[str, int, str]
@@ -65,9 +66,10 @@ class Allocation:
 
 @dataclass(eq=False, repr=False)
 class Decisions:
-    """The records of one run. builds and allocations are by the number of the evaluation to come."""
+    """The records of one run. builds and allocations are by the number of the evaluation to come; n_evals gives it."""
 
-    engine: Engine
+    sources: Sources
+    n_evals: Callable[[], int]
     builds: dict[int, list[ExpandCall]] = field(default_factory=dict)
     allocations: dict[int, Allocation] = field(default_factory=dict)
     _plans: dict[int, Plan] = field(default_factory=dict)
@@ -81,7 +83,7 @@ class Decisions:
         cgraph, tensor = names.get("cgraph"), names.get("tensor")
         if cgraph is None or tensor is None:
             return
-        key = len(self.engine.cursor.evals)
+        key = self.n_evals()
         if cgraph.n_nodes == 0 and cgraph.n_leafs == 0:
             # graphs of one model are made by the same calls: keep one list for all
             last, earlier = self.builds.get(key - 1), self.builds.get(key - 2)
@@ -91,7 +93,7 @@ class Decisions:
         caller = frame.f_back
         code = caller.f_code
         place = (code.co_filename, line_of(code, caller.f_lasti), code.co_name)
-        call = ExpandCall(ctypes.addressof(tensor), cgraph.n_nodes, cgraph.n_leafs, place)
+        call = ExpandCall(pointer_to(tensor), cgraph.n_nodes, cgraph.n_leafs, place)
         self.builds.setdefault(key, []).append(call)
 
     def planning(self, frame: FrameType) -> None:
@@ -127,7 +129,7 @@ class Decisions:
             take_back(structs, galloc)
             plan = Plan(galloc, structs, nodes, leafs, None, None, self._program_line(frame), galloc.node_allocs)
             self._plans[id(galloc)] = plan
-        key = len(self.engine.cursor.evals)
+        key = self.n_evals()
         earlier = self.allocations.get(key - 1)
         # graphs of one model lie at the same addresses: keep one list for all
         if earlier is not None and earlier.plan is plan and np.array_equal(earlier.nodes, nodes):
@@ -140,7 +142,7 @@ class Decisions:
         """The nearest line outside ggml."""
         while frame is not None:
             code = frame.f_code
-            if self.engine.sources.floor(code.co_filename) == 3:
+            if self.sources.floor(code.co_filename) == 3:
                 return code.co_filename, line_of(code, frame.f_lasti), code.co_name
             frame = frame.f_back
         return None

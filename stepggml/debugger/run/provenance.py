@@ -1,7 +1,7 @@
 """Which source lines made a tensor, in which layer, and what the variable was called that it went to.
 
 When ggml_new_tensor_impl returns, its frames are still there: they are written down as (code, instruction) pairs, which
-costs next to nothing; lines are looked up when somebody asks. The variable's name needs no execution either: it is in
+costs next to nothing; lines are looked up when they are asked for. The variable's name needs no execution either: it is in
 the instruction that follows the call.
 """
 
@@ -11,8 +11,8 @@ import dis
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
 
-from ..run.sources import in_loop_over
-from ..run.stops import Origin
+from .sources import in_loop_over
+from .stops import Origin
 
 # A frame's code object and the instruction it was at.
 Place = tuple[CodeType, int]
@@ -41,7 +41,7 @@ class Maker:
         return (self.variable, *self.aliases)
 
 
-NOBODY = Maker((), None, None)
+UNKNOWN_MAKER = Maker((), None, None)
 
 
 @dataclass(eq=False)
@@ -101,7 +101,7 @@ class Provenance:
 
     def of(self, address: int) -> Maker:
         """Who made the tensor at an address."""
-        return self.makers.get(address, NOBODY)
+        return self.makers.get(address, UNKNOWN_MAKER)
 
 
 _lines: dict[tuple[int, int], tuple[CodeType, int]] = {}

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ....ggml import ggml_tensor
-from ....ggml.tensor import GGML_TENSOR_SIZE
-from ...target.tables import TENSOR_DTYPE, gather
+from ...ggml import ggml_tensor
+from ...ggml.tensor import GGML_TENSOR_SIZE
+from .tables import TENSOR_DTYPE, gather
 
 
 @dataclass(eq=False)
@@ -48,12 +48,12 @@ class StructCopies:
         order = np.argsort(wanted)
         return cls(wanted[order], records[order])
 
-    def copies(self) -> Scratch:
+    def copies(self) -> LinkedCopies:
         """A fresh set of structs, free to be changed."""
-        return Scratch(self)
+        return LinkedCopies(self)
 
 
-class Scratch:
+class LinkedCopies:
     """Structs in memory of our own whose src and view_src point at one another. `records` is a writable look at all."""
 
     def __init__(self, structs: StructCopies) -> None:
