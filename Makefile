@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-KERNEL_SOURCES := $(wildcard stepggml/_kernels/*.pyx stepggml/_kernels/*.pxd) stepggml/_kernels/variants.py setup.py
+KERNEL_SOURCES := $(shell find stepggml/_kernels -name '*.p[yx][xd]') stepggml/_kernels/variants.py setup.py
 SESSION := tutorials/first-steps.step
 
 .PHONY: run test bench lint clean build

@@ -1,4 +1,4 @@
-"""Builds the compiled kernels: every .pyx of stepggml/_kernels is cythonised once and its C compiled once per
+"""Builds the compiled kernels: every .pyx below stepggml/_kernels is cythonised once and its C compiled once per
 instruction set.
 
 The table of modules, variants and flags is stepggml/_kernels/variants.py; everything else about the package is in
@@ -34,9 +34,9 @@ DIRECTIVES = {
 def c_sources() -> dict[str, str]:
     """Turn each .pyx into C under build/ and return module name -> path of its C file."""
     modules = [*TABLE["PLAIN_MODULES"], *TABLE["KERNEL_MODULES"]]
-    extensions = [Extension(f"{PACKAGE}.{name}", [f"{FOLDER}/{name}.pyx"]) for name in modules]
+    extensions = [Extension(f"{PACKAGE}.{name}", [f"{FOLDER}/{name.replace('.', '/')}.pyx"]) for name in modules]
     done = cythonize(extensions, build_dir="build/cython", compiler_directives=DIRECTIVES, quiet=True)
-    return {extension.name.rsplit(".", 1)[1]: extension.sources[0] for extension in done}
+    return {extension.name.removeprefix(f"{PACKAGE}."): extension.sources[0] for extension in done}
 
 
 def extension_list() -> list[Extension]:

@@ -21,13 +21,13 @@ from typing import NamedTuple
 from .variants import KERNEL_MODULES, VARIANTS, variant_score
 
 try:
-    from .features import cpu_features
-    from .growth import Growth
-    from .layout import struct_layout
+    from .host.features import cpu_features
+    from .host.growth import Growth
+    from .host.layout import struct_layout
+    from .host.sampling import largest, probabilities
+    from .host.strings import split_strings
     from .plan import KERNELS as _VIEW_KERNELS
     from .plan import Plan, Team
-    from .sampling import largest, probabilities
-    from .strings import split_strings
 except ImportError as e:
     raise ImportError(f"stepggml's compiled kernels are missing ({e}): run `make build` or `pip install .`") from e
 

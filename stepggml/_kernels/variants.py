@@ -33,7 +33,7 @@ KERNEL_MODULES = {
 }
 
 # Compiled once, for any machine.
-PLAIN_MODULES = ("features", "growth", "layout", "plan", "sampling", "strings")
+PLAIN_MODULES = ("plan", "host.features", "host.growth", "host.layout", "host.sampling", "host.strings")
 
 _AVX2 = ("SSE4.2", "AVX", "AVX2", "FMA", "F16C", "BMI2")
 _AVX512 = ("AVX512F", "AVX512CD", "AVX512BW", "AVX512DQ", "AVX512VL", "VNNI")

@@ -1,7 +1,7 @@
 """Sizes and field offsets of the C structs of ggml.pxd, as the compiler laid them out; the test of the ctypes twins
 reads them.
 """
-from .ggml cimport (
+from ..ggml cimport (
     block_iq4_nl, block_q2_K, block_q3_K, block_q4_0, block_q4_1, block_q4_K, block_q5_0, block_q5_1, block_q5_K,
     block_q6_K, block_q8_0, block_q8_1, block_q8_K, ggml_cgraph, ggml_compute_params, ggml_context, ggml_hash_set,
     ggml_object, ggml_tensor,

@@ -1,6 +1,6 @@
 """Numbers in memory that grow evenly: found by comparing images of it, then moved by adding.
 
-The memory is a pool with the structs of a graph, an image a copy of its bytes. runner/_advance.py moves graphs from
+The memory is a pool with the structs of a graph, an image a copy of its bytes. stepggml moves graphs from
 token to token with it; a layer of a llama has some forty such numbers, so that a loop in Python would be felt.
 """
 from cpython cimport array
@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t
 
 from array import array as new_array
 
-from .ggml cimport ggml_tensor
+from ..ggml cimport ggml_tensor
 
 
 cdef inline bint is_number(int64_t at) noexcept nogil:
