@@ -186,8 +186,7 @@ def map_file(fname: str | os.PathLike) -> mmap.mmap:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise GGMLFileError(path, "failed to open", reason.lower()) from None
+        raise GGMLFileError.failed_to_open(path, error) from None
     try:
         status = os.fstat(fd)
         if stat.S_ISDIR(status.st_mode):

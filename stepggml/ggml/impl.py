@@ -64,6 +64,19 @@ class GGMLFileError(Exception):
             message = f"{message} ({hint})"
         super().__init__(message)
 
+    @classmethod
+    def failed_to_open(cls, path: str | os.PathLike, error: OSError | ValueError) -> GGMLFileError:
+        """The error of an open() that raised: the system's words as the hint, or our own where Python has none that
+        stay the same from version to version.
+        """
+        if isinstance(error, OSError):
+            reason = (error.strerror or str(error)).lower()
+        elif "\0" in os.fspath(path):
+            reason = "a path cannot hold a null byte"
+        else:
+            reason = str(error)
+        return cls(path, "failed to open", reason)
+
 
 # Passed as `got` or `expected` when there is no such value to show; None can be a value.
 _ABSENT = object()

@@ -47,7 +47,7 @@ class ModelFile:
         try:
             status = os.stat(self.path)
         except (OSError, ValueError) as error:
-            raise GGMLFileError(self.path, "failed to open", reason_of(error)) from None
+            raise GGMLFileError.failed_to_open(self.path, error) from None
         if stat.S_ISDIR(status.st_mode):
             raise GGMLFileError(self.path, "failed to open", "is a directory")
         if not stat.S_ISREG(status.st_mode):
@@ -57,7 +57,7 @@ class ModelFile:
         try:
             self.stream = open(self.path, "rb")
         except OSError as error:
-            raise GGMLFileError(self.path, "failed to open", reason_of(error)) from None
+            raise GGMLFileError.failed_to_open(self.path, error) from None
         self.memory: ctypes.Array | None = None
         self.size = status.st_size
         self.left = status.st_size
@@ -204,13 +204,6 @@ def ask_for_large_pages(address: int, n_bytes: int) -> None:
     start = address + -address % mmap.PAGESIZE
     if advice is not None and address + n_bytes > start:
         madvise(start, address + n_bytes - start, advice)
-
-
-def reason_of(error: Exception) -> str:
-    """The operating system's words for what went wrong."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error)
 
 
 class TensorHeader:

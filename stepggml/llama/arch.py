@@ -6,7 +6,7 @@ A key such as "%s.context_length" begins with the architecture's name. A tensor'
 it belongs to a layer, and a suffix: "blk.%d.attn_q" and "weight". Beside each tensor's name stands how it is used: that
 decides which device's memory it goes to.
 
-An architecture is one file of architectures/, found by looking: its keys, its tensors, its graph. There is no list here.
+An architecture is one file of architectures/, found by looking: its keys, its tensors, its graph. There is no list.
 """
 
 from __future__ import annotations

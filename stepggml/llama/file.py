@@ -25,8 +25,7 @@ class llama_file:
         try:
             self.fp = open(self.fname, mode, buffering=0)
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise GGMLFileError(self.fname, "failed to open", reason.lower()) from None
+            raise GGMLFileError.failed_to_open(self.fname, error) from None
         if not stat.S_ISREG(os.fstat(self.fp.fileno()).st_mode):
             self.close()
             raise GGMLFileError(self.fname, "failed to open", "not a regular file")

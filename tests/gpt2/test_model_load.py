@@ -334,7 +334,7 @@ def test_no_model_at_all(tmp_path: Path, kind: str) -> None:
         "empty": "the file is empty",
         "short": "the file ends inside the magic: got 2 bytes, expected 4 (is it complete?)",
         "device": "failed to open (not a regular file)",
-        "null": "failed to open (embedded null byte)",
+        "null": "failed to open (a path cannot hold a null byte)",
     }
     for open_it in (lambda: gpt2_model_load(path, gpt2_model(), gpt_vocab(), 8), lambda: open_program(path)):
         with pytest.raises(GGMLFileError) as caught:

@@ -1,139 +1,28 @@
-"""The house rules, checked by reading the sources: floors, stepped style, C names, sizes."""
+"""The house rules, checked by reading the sources: stepped style, C names, sizes, the tests' mirror of the package.
+
+test_house_imports.py has the floors, test_house_names.py private names, double names and words.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from op_cases import CASES
+from package_source import PACKAGE, ROOT, parse, python_files, where
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "stepggml"
+from stepggml.ggml.op import ggml_op_name
+from stepggml.ggml.ops import op_records
+
 STEPPED_FOLDERS = (PACKAGE / "ggml", PACKAGE / "gpt2", PACKAGE / "llama", ROOT / "tutorials")
-
-# What each floor may import of stepggml; the command line may import everything.
-FLOORS = {
-    "_kernels": {"_kernels"},
-    "ggml": {"ggml"},
-    "backends": {"backends", "ggml", "_kernels"},
-    "gpt2": {"gpt2", "ggml"},
-    "llama": {"llama", "ggml"},
-    "runner": {"runner", "_kernels", "ggml", "gpt2", "llama"},
-    "debugger": {"debugger", "runner", "_kernels", "ggml", "backends", "gpt2", "llama"},
-}
-# Third-party packages that only certain files may import.
-ONLY_IN = {
-    "prompt_toolkit": re.compile(r"debugger/shell/(repl|tui)\.py"),
-    "llvmlite": re.compile(r"backends/_?jit\w*\.py"),
-}
-# Floors 0-3 stand on the standard library, numpy, and nothing else.
-PLAIN_FLOORS = ("ggml", "gpt2", "llama", "backends", "_kernels")
-OUTSIDE_ALLOWED = {"numpy", "llvmlite", "tokenizers"}
 
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 80
-
-
-def python_files(*folders: Path) -> list[Path]:
-    files: list[Path] = []
-    for folder in folders:
-        files += sorted(folder.rglob("*.py"))
-    return files
-
-
-def parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def where(path: Path, node: ast.AST) -> str:
-    return f"{path.relative_to(ROOT)}:{node.lineno}"
-
-
-def imported_modules(path: Path) -> Iterator[tuple[ast.AST, str]]:
-    """(node, absolute dotted name) of every import in a file, those inside functions included."""
-    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node, alias.name
-        elif isinstance(node, ast.ImportFrom):
-            if node.level == 0:
-                base = node.module or ""
-            else:
-                parts = package[: len(package) - node.level + 1]
-                base = ".".join((*parts, node.module)) if node.module else ".".join(parts)
-            for alias in node.names:
-                yield node, f"{base}.{alias.name}"
-
-
-def test_imports_go_down_only() -> None:
-    wrong = []
-    for path in python_files(PACKAGE):
-        floor = path.relative_to(PACKAGE).parts[0]
-        for node, name in imported_modules(path):
-            parts = name.split(".")
-            if parts[0] == "stepggml" and floor in FLOORS and len(parts) > 1:
-                target = parts[1]
-                if (PACKAGE / target).is_dir() and target not in FLOORS[floor]:
-                    wrong.append(f"{where(path, node)}: {floor} imports {name}")
-                elif not (PACKAGE / target).is_dir() and (PACKAGE / f"{target}.py").exists() and target != "__init__":
-                    wrong.append(f"{where(path, node)}: {floor} imports {name}, which stands above it")
-    assert not wrong, "\n".join(wrong)
-
-
-def test_third_party_imports_stay_in_their_files() -> None:
-    import sys
-
-    wrong = []
-    for path in python_files(PACKAGE):
-        relative = path.relative_to(PACKAGE).as_posix()
-        for node, name in imported_modules(path):
-            top = name.split(".")[0]
-            if top in ONLY_IN and not ONLY_IN[top].search(relative):
-                wrong.append(f"{where(path, node)}: {top}")
-            outside = top not in sys.stdlib_module_names and top != "stepggml"
-            if relative.split("/")[0] in PLAIN_FLOORS and outside and top not in OUTSIDE_ALLOWED:
-                wrong.append(f"{where(path, node)}: {top} on a plain floor")
-    assert not wrong, "\n".join(wrong)
-
-
-def test_no_import_cycles() -> None:
-    """Module-level imports form no cycle. (An import inside a function runs later and is no part of one.)"""
-    edges: dict[str, set[str]] = {}
-    modules = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in python_files(PACKAGE)}
-    for module, path in modules.items():
-        package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-        edges[module] = set()
-        for node in parse(path).body:
-            if not isinstance(node, ast.ImportFrom):
-                continue
-            parts = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join((*parts, node.module)) if node.module and node.level else node.module or ".".join(parts)
-            for alias in node.names:
-                for candidate in (f"{base}.{alias.name}", base):
-                    if candidate in modules and candidate != module:
-                        edges[module].add(candidate)
-                        break
-    state: dict[str, int] = {}
-
-    def visit(module: str, trail: list[str]) -> list[str] | None:
-        if state.get(module) == 2:
-            return None
-        if state.get(module) == 1:
-            return [*trail[trail.index(module) :], module]
-        state[module] = 1
-        for target in sorted(edges[module]):
-            cycle = visit(target, [*trail, module])
-            if cycle:
-                return cycle
-        state[module] = 2
-        return None
-
-    for module in modules:
-        cycle = visit(module, [])
-        assert cycle is None, " -> ".join(cycle)
+MAX_FOLDER_FILES = 20  # of a folder of the debugger
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -269,3 +158,52 @@ def test_no_names_of_places() -> None:
         if path.exists() and path != Path(__file__) and pattern.search(path.read_text(encoding="utf-8")):
             found.append(path.relative_to(ROOT).as_posix())
     assert not found, found
+
+
+@pytest.mark.xfail(strict=False, reason="the floors are being laid")
+def test_folders_of_the_debugger_can_be_overlooked() -> None:
+    counts = Counter(path.parent.relative_to(ROOT).as_posix() for path in python_files(PACKAGE / "debugger"))
+    large = {folder: n for folder, n in counts.items() if n > MAX_FOLDER_FILES}
+    assert not large, large
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# one place for each thing
+
+
+def mirrored(path: Path) -> list[Path]:
+    """What a test file may be about: the file or the folder of the package with its name."""
+    folder = PACKAGE / path.parent.relative_to(ROOT / "tests")
+    name = path.stem.removeprefix("test_")
+    candidates = [folder / f"{prefix}{name}{suffix}" for prefix in ("", "_") for suffix in (".py", ".pyx", "")]
+    return [*candidates, folder] if folder.name.strip("_") == name else candidates
+
+
+def test_the_tests_mirror_the_package() -> None:
+    """tests/x/test_y.py tests stepggml/x/y.py, or the folder y, or x itself when that is its name."""
+    wrong = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        if path.parent != ROOT / "tests/stories" and not any(place.exists() for place in mirrored(path)):
+            wrong.append(path.relative_to(ROOT).as_posix())
+    assert not wrong, "these test nothing of the package's, or belong into tests/stories:\n" + "\n".join(wrong)
+
+
+def test_what_tests_share_is_in_support() -> None:
+    """A .py file of tests/ is a test, or lies in support/: a test file is never imported by another."""
+    strangers = []
+    for path in python_files(ROOT / "tests"):
+        inside = path.relative_to(ROOT / "tests").parts[0]
+        if inside not in ("support", "data") and not path.name.startswith("test_"):
+            strangers.append(path.relative_to(ROOT).as_posix())
+    assert not strangers, strangers
+
+
+@pytest.mark.xfail(strict=False, reason="the floors are being laid")
+@pytest.mark.parametrize("op", sorted(op_records), ids=ggml_op_name)
+def test_every_op_has_formula_explanation_and_case(op: int) -> None:
+    from stepggml.debugger.ask.why.explain import explainers
+
+    name = ggml_op_name(op)
+    assert op_records[op].formula, f"the record of {name} has no formula"
+    assert op_records[op].is_noop or name in explainers(), f"{name} has no explanation in debugger/ask/why/ops"
+    assert op_records[op].is_noop or any(case.op == op for case in CASES), f"{name} has no case in op_cases.py"

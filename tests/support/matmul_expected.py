@@ -7,7 +7,7 @@ from stepggml import _kernels
 
 
 def rounded(type_id, b):
-    """src1 as the weight type demands it: what the dot products see, and the sums that the minima are multiplied with."""
+    """src1 as the weight type demands it: what the dot products see, and the sums that minima are multiplied with."""
     b = np.ascontiguousarray(b, np.float32)
     if type_id == F32:
         return b, None
