@@ -134,7 +134,7 @@ def chosen() -> Variant:
 
 
 def kernel_address(name: str, variant: str | None = None) -> int:
-    """Address of the kernel `ggml_compute_forward_<op>` of the variant in use, or another one; 0 where there is none."""
+    """Address of the kernel `ggml_compute_forward_<op>` of the variant in use, or of another one; 0: none."""
     return _kernels[_loaded(variant)].get(name, 0)
 
 

@@ -1,8 +1,8 @@
 """Which source lines made a tensor, in which layer, and what the variable was called that it went to.
 
 When ggml_new_tensor_impl returns, its frames are still there: they are written down as (code, instruction) pairs, which
-costs next to nothing; lines are looked up when they are asked for. The variable's name needs no execution either: it is in
-the instruction that follows the call.
+costs next to nothing; lines are looked up when they are asked for. The variable's name needs no execution either: it is
+in the instruction that follows the call.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from stepggml.debugger.show.panels import why_backend as backend_panel
 from stepggml.debugger.show.panels import why_order as order_panel
 from stepggml.ggml import ggml_nbytes
 
-SCRIPT = Path(__file__).resolve().parents[3] / "support" / "why_program.py"
+SCRIPT = Path(__file__).resolve().parents[1] / "support" / "why_program.py"
 LLAMA = DATA / "gguf" / "llama-F16.gguf"
 
 
