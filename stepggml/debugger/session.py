@@ -22,7 +22,8 @@ from .run.programs import Program
 from .run.sources import Sources
 from .run.stops import Badge, LineFrame, NodeInfo, Origin, Position, Stop, Value
 from .run.tracer import LineGoal
-from .target.memory import Region, make_writable, read_bytes
+from .target.owners import Region
+from .target.process import read_mapped
 from .target.values import Index
 from .time.travel import Travel
 
@@ -412,7 +413,7 @@ class Session:
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes at any address. Raises DebuggerError where nothing is mapped."""
-        return read_bytes(address, size)
+        return self.engine.world.memory.read_at(address, size) if self.engine else read_mapped(address, size)
 
     def region_of(self, address: int) -> Region | None:
         """Which pool or buffer an address lies in, and what is there."""
@@ -432,7 +433,6 @@ class Session:
             return
         if self.engine.world.buffer_at(address, len(data)) is None:
             raise DebuggerError(f"{len(data)} bytes at {address:#x} are in no buffer")
-        make_writable(address, len(data))
         self.engine.cursor.patch(address, bytes(data), what)
         self._look.forget()
 

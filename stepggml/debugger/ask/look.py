@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,15 +18,14 @@ from ...ggml import (
     ggml_tensor,
     ggml_type_name,
 )
-from ...ggml.tensor import GGML_TENSOR_SIZE
+from ...ggml.tensor import GGML_TENSOR_SIZE, pointer_to
 from ..errors import DebuggerError
 from ..run.engine import Engine
 from ..run.provenance import UNKNOWN_MAKER, Maker
 from ..run.sources import similar
 from ..run.stops import Badge, LineFrame, NodeInfo, Value
 from ..target import repacked
-from ..target.images import memory_view, touched_runs
-from ..target.memory import Region
+from ..target.owners import Region
 from ..target.tables import IS_NOOP, Columns
 from ..target.values import Index, convert
 from ..time.cursor import NO_LAYER
@@ -103,7 +101,7 @@ class Looker:
 
     def index_of(self, tensor: ggml_tensor) -> int | None:
         """A node's place in the graph."""
-        return self.table()[0].index.get(ctypes.addressof(tensor))
+        return self.table()[0].index.get(pointer_to(tensor))
 
     # ------------------------------------------------------------------------------------------------------------------
     # names
@@ -203,7 +201,7 @@ class Looker:
             yield i, address, self.maker(address)
         for pool in self.world.pools:
             for tensor in pool.tensors():
-                address = ctypes.addressof(tensor)
+                address = pointer_to(tensor)
                 if address not in columns.index:
                     yield -1, address, self.engine.provenance.of(address)
 
@@ -236,7 +234,7 @@ class Looker:
         if i is not None:
             return badge_of_node(self.states(), i, self.names(), view_of)
         start, end = self.world.span(tensor)
-        root = tensor._view_src or ctypes.addressof(tensor)
+        root = tensor._view_src or pointer_to(tensor)
         by = self.states().of_span(start, end, root)
         if by != NONE:
             return overwritten(by, self.names(), view_of)
@@ -253,7 +251,7 @@ class Looker:
         if phase == "alloc" and self.shown is None and buffer.kind == "compute":
             if not self.cursor.is_input_set(start, end):
                 return Badge("NOT-COMPUTED", "NOT-COMPUTED (input not set yet)")
-        if phase == "load" and not any_byte(start, end):
+        if phase == "load" and not self.world.memory.any_byte(start, end - start):
             return Badge("NOT-COMPUTED", "NOT-COMPUTED (not loaded: all bytes are zero)")
         return None
 
@@ -269,7 +267,7 @@ class Looker:
 
     def info(self, tensor: ggml_tensor) -> NodeInfo:
         """A tensor as plain data."""
-        address = ctypes.addressof(tensor)
+        address = pointer_to(tensor)
         maker = self.maker(address)
         buffer = self.world.buffer_at(tensor.data) if tensor.data else None
         pool = self.world.pool_at(tensor.data) if tensor.data and buffer is None else None
@@ -328,7 +326,7 @@ class Looker:
             return Value(None, badge)
         start, end = self.world.span(tensor)
         if badge.kind != "OVERWRITTEN-BY":
-            return Value(convert(tensor, ctypes.string_at(start, end - start), index), badge)
+            return Value(convert(tensor, self.world.memory.read(tensor), index), badge)
         i = self.index_of(tensor)
         ev = self.shown
         # a node's own time is right after it ran, a view's when its bytes were made, an input's before the first node
@@ -338,7 +336,7 @@ class Looker:
         except DebuggerError as error:
             return Value(None, badge, f"its value is lost: {error}")
         then = "as the program set it" if i is None else f"as of right after node {place[1]}"
-        return Value(convert(tensor, data, index), badge, f"{how}, {then}")
+        return Value(convert(tensor, repacked.in_order(tensor, data), index), badge, f"{how}, {then}")
 
     def made_by_line(self, file: str, line: int) -> list[NodeInfo]:
         """The tensors that a source line, or a function it called, has made."""
@@ -354,7 +352,7 @@ class Looker:
         if region is None or region.kind == "pool":
             return region
         owner = self.owner(address)
-        return replace(region, what="" if owner is None else self._label(ctypes.addressof(owner)))
+        return replace(region, what="" if owner is None else self._label(pointer_to(owner)))
 
     def owner(self, address: int) -> ggml_tensor | None:
         """The tensor whose bytes an address belongs to now: of several, the one computed last."""
@@ -366,14 +364,14 @@ class Looker:
             for tensor in pool.tensors():
                 start = tensor.data
                 if start and not tensor._view_src and start <= address < start + ggml_nbytes(tensor):
-                    if ctypes.addressof(tensor) not in columns.index:
+                    if pointer_to(tensor) not in columns.index:
                         return tensor
         return None
 
     def bytes(self, tensor: ggml_tensor) -> bytes:
         """The bytes that lie in a tensor's span now, whoever's they are."""
         start, end = self.world.span(tensor)
-        return ctypes.string_at(start, end - start)
+        return self.world.memory.read_at(start, end - start)
 
     def layer(self, ev: Eval | None, k: int) -> int | None:
         """The layer of node k."""
@@ -386,11 +384,3 @@ def variable_names(maker: Maker) -> list[str]:
     """The variables that held a tensor; of "model.memory_k" also the last part."""
     names = list(maker.names())
     return names + [name.rpartition(".")[2] for name in names]
-
-
-def any_byte(start: int, end: int) -> bool:
-    """Whether living memory holds anything but zeros."""
-    for offset, size in touched_runs(start, end - start):
-        if memory_view(start + offset, size).any():
-            return True
-    return False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ...ggml import ggml_backend_buffer_name, ggml_backend_buffer_usage, ggml_nbytes, ggml_tensor
 from ..run.stops import LineFrame, NodeInfo, Position, Stop
-from ..target.world import Buffer, Pool
+from ..target.owners import Buffer, Pool
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,6 @@ compared its graph is caught on its way to the backend.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -213,12 +212,12 @@ def set_aside(session: Session) -> Iterator[None]:
     """While inside, another program may use the memory that all programs share, such as a static buffer of theirs."""
     engine = session.engine
     pools = [] if engine is None else [p for p in engine.world.pools if p.alive and not p.owned]
-    kept = [(pool.address, ctypes.string_at(pool.address, pool.used())) for pool in pools]
+    kept = [(pool.address, engine.world.memory.read_at(pool.address, pool.used())) for pool in pools]
     try:
         yield
     finally:
         for address, data in kept:
-            ctypes.memmove(address, data, len(data))
+            engine.world.memory.write_at(address, data)
 
 
 def first_chunk(evaluator: Any) -> list[int]:

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...ggml import GGML_BACKEND_BUFFER_USAGE_WEIGHTS, GGML_OP_NONE, ggml_backend, ggml_cgraph, ggml_nbytes, ggml_tensor
+from ...ggml.array import memory_bytes
 from ...ggml.impl import object_at
 from ...ggml.quants import rows_from_float
 from ..ask.why.past import Past
-from ..target.images import memory_view, touched_runs
+from ..target.memory import Memory
+from ..target.pages import touched_runs
+from ..target.repacked import in_order
 from ..target.struct_copies import StructCopies
 from ..target.tables import IS_NOOP, Columns, span_sizes
 from ..target.values import convert, raw_array
@@ -52,6 +55,7 @@ class Scene:
     structs: StructCopies
     nodes: np.ndarray
     regions: tuple[Region, ...]
+    memory: Memory
     patches: dict[int, list[Write]] = field(default_factory=dict)
     keep: Any = None
     labels: list[str] = field(default_factory=list)
@@ -73,6 +77,7 @@ class Scene:
             structs,
             ev.addresses,
             regions_of(structs, ev.addresses, lambda address, size: past.read(address, size)[0]),
+            session.engine.world.memory,
             patches={k: writes for k, writes in ev.patches.items() if k >= 0},
             index=e,
             n_past=ev.n_past,
@@ -88,8 +93,8 @@ class Scene:
         """A graph that is about to be computed, its inputs set."""
         nodes, _ = graph_addresses(cgraph)
         structs = StructCopies.take(nodes)
-        regions = regions_of(structs, nodes, ctypes.string_at)
-        return cls(backend, structs, nodes, regions)
+        memory = Memory(lambda address, size: None)
+        return cls(backend, structs, nodes, regions_of(structs, nodes, memory.read_at), memory)
 
 
 def label_of(ev: Eval, i: int) -> str:
@@ -231,8 +236,8 @@ def transfer(source: ggml_tensor, target: ggml_tensor) -> None:
         for offset, length in touched_runs(source.data, size):
             ctypes.memmove(target.data + offset, source.data + offset, length)
         return
-    values = convert(source, ctypes.string_at(source.data, size))
-    raw = raw_array(target, memory_view(target.data, ggml_nbytes(target)))
+    values = convert(source, in_order(source, ctypes.string_at(source.data, size)))
+    raw = raw_array(target, memory_bytes(target.data, ggml_nbytes(target)))
     if values.dtype.kind == "f":
         rows_from_float(target.type, values, raw)
     else:

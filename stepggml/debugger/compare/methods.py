@@ -41,7 +41,7 @@ from ...ggml import (
 )
 from ...ggml.ops import op_records
 from ..errors import DebuggerError
-from ..target.repacked import PlainCopies
+from ..target.plain import PlainCopies
 from .lanes import Lane
 
 PLAN_DONE = 0
@@ -124,7 +124,7 @@ class ReferenceMethod(Method):
         for src in node.src:
             if src is not None:
                 # the struct is the lane's own
-                self.plain.place(src)
+                self.plain.place(lane.scene.memory, src)
         self.work.need(work_size(node, 1))
         params = ggml_compute_params(ith=0, nth=1, wsize=self.work.size, wdata=self.work.address)
         ggml_compute_forward(params, node)
@@ -206,7 +206,7 @@ class DeviceMethod(Method):
         for n in range(len(copy.src)):
             copy.src[n] = None
         copy._view_src, copy.view_offs = 0, 0
-        self.plain.place(tensor)
+        self.plain.place(lane.scene.memory, tensor)
         copy.extra = 0
         is_weight = not lane.is_private(tensor)
         buffer = self._weights.get(tensor.data) if is_weight else None

@@ -34,7 +34,7 @@ from .tensors import Loans, Nodes, Tensor
 if TYPE_CHECKING:
     from ..compare.diff import Comparison
     from ..shell.console import Console
-    from ..target.world import Pool
+    from ..target.owners import Pool
 
 PAGE_WIDTH = 110
 

@@ -20,7 +20,7 @@ from ..ask.tensor_view import TensorView
 from ..errors import DebuggerError
 from ..run.stops import Badge, NodeInfo, Value
 from ..show import html
-from ..target.memory import ElementAddress, address_of_element
+from ..target.elements import ElementAddress, address_of_element
 from ..target.repacked import is_repacked, text_of
 from ..target.values import raw_array
 

@@ -8,7 +8,6 @@ thread then looks, moves the cursor, and lets it go on with a goal.
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import sys
 import threading
@@ -32,12 +31,13 @@ from ...ggml import (
     ggml_nelements,
     ggml_op_desc,
 )
-from ...ggml.array import tensor_array
+from ...ggml.array import memory_bytes
 from ...ggml.ops import op_records
-from ..target.images import memory_view
-from ..target.repacked import in_plain_memory
+from ...ggml.tensor import pointer_to
+from ..target.memory import Memory
+from ..target.plain import in_plain_memory
 from ..target.splits import running_split
-from ..target.values import convert
+from ..target.values import convert, raw_array
 from ..target.world import World
 from ..time.cursor import Cursor, node_at
 from ..time.history import Eval, History
@@ -82,9 +82,9 @@ class Engine:
         self.sources = sources
         self.world = World()
         self.provenance = Provenance()
-        self.cursor = Cursor(self.world, self.provenance, History(limit))
+        self.cursor = Cursor(self.world, self.provenance, History(limit, self.world.memory))
         self.tracer = Tracer(sources, points, self._park_at_line)
-        self.stops = NodeStops(points, self.cursor.structs.columns, self.node_names)
+        self.stops = NodeStops(points, self.world.memory, self.cursor.structs.columns, self.node_names)
         self.decisions = Decisions(sources, lambda: len(self.cursor.evals))
         hooks = Hooks(self)
         self.tracer.watched = hooks.table()
@@ -153,9 +153,10 @@ class Engine:
             return
         if other is not None and not other.ended:
             shared = [pool for pool in other.world.pools if pool.alive and not pool.owned]
-            other._set_aside = [(pool.address, ctypes.string_at(pool.address, pool.used())) for pool in shared]
+            read_at = other.world.memory.read_at
+            other._set_aside = [(pool.address, read_at(pool.address, pool.used())) for pool in shared]
         for address, data in self._set_aside:
-            ctypes.memmove(address, data, len(data))
+            self.world.memory.write_at(address, data)
         self._set_aside = []
         _active = weakref.ref(self)
 
@@ -248,7 +249,7 @@ class Engine:
         self.tracer.uninstall()
         try:
             self.world.phase = "compute"
-            if self.world.pool_at(ctypes.addressof(cgraph)) is not None:
+            if self.world.pool_at(pointer_to(cgraph)) is not None:
                 self.world.graph = cgraph
             self.world.graph_computed = True
             ev = self.cursor.begin(backend, cgraph, run_numbers(frame))
@@ -282,19 +283,21 @@ class Engine:
         node = node_at(ev, i)
         view = ggml_cgraph(n_nodes=1, _nodes=ev.addresses.ctypes.data + 8 * i)
         plan = ggml_graph_plan(view, 1)
-        scratch = ctypes.create_string_buffer(plan.work_size + 64)
-        params = ggml_compute_params(ith=0, nth=1, wsize=plan.work_size, wdata=ctypes.addressof(scratch))
-        before = ctypes.string_at(int(ev.start[i]), int(ev.end[i] - ev.start[i]))
-        with in_plain_memory(node, self.world) as names:
-            self.notes += [f"{name} is repacked: the reference is given a copy, its rows in order" for name in names]
+        scratch = np.zeros(plan.work_size + 64, dtype=np.uint8)
+        params = ggml_compute_params(ith=0, nth=1, wsize=plan.work_size, wdata=scratch.ctypes.data)
+        memory = self.world.memory
+        start, size = int(ev.start[i]), int(ev.end[i] - ev.start[i])
+        before = memory.read_at(start, size)
+        with in_plain_memory(node, self.world) as notes:
+            self.notes += notes
             ggml_cpu_init()
             self.tracer.install()
             try:
                 op_records[node.op].compute_forward(params, node)
             finally:
                 self.tracer.uninstall()
-                self.by_reference = convert(node, ctypes.string_at(int(ev.start[i]), len(before)))
-                ctypes.memmove(int(ev.start[i]), before, len(before))
+                self.by_reference = convert(node, memory.read(node))
+                memory.write_at(start, before)
 
     def _compare_with_reference(self, ev: Eval) -> None:
         """After a node was stepped through in its reference: how far that is from what the kernel made of it."""
@@ -302,8 +305,7 @@ class Engine:
         if expected is None:
             return
         node = node_at(ev, self.cursor.k)
-        start, end = int(ev.start[self.cursor.k]), int(ev.end[self.cursor.k])
-        values = convert(node, ctypes.string_at(start, end - start))
+        values = convert(node, self.world.memory.read(node))
         with np.errstate(all="ignore"):
             same = (values == expected) | (np.isnan(values) & np.isnan(expected))
             difference = np.abs(values - expected)[~same]
@@ -318,7 +320,7 @@ class Engine:
         """After nodes first..last have run for the first time: note the first NaN of the run."""
         if self.nan_found:
             return
-        n_bad, size = count_nan(ev, last)
+        n_bad, size = count_nan(self.world.memory, ev, last)
         if n_bad == 0:
             return
         self.nan_found = True
@@ -365,7 +367,7 @@ def run_numbers(frame: FrameType | None) -> tuple[int, int] | None:
     return None
 
 
-def count_nan(ev: Eval, i: int) -> tuple[int, int]:
+def count_nan(memory: Memory, ev: Eval, i: int) -> tuple[int, int]:
     """How many values of node i are NaN, and how many there are; 0 of 0 for what is not F32."""
     size = int(ev.end[i] - ev.start[i])
     if ev.noop[i] or size == 0:
@@ -373,12 +375,15 @@ def count_nan(ev: Eval, i: int) -> tuple[int, int]:
     node = node_at(ev, i)
     if node.type != GGML_TYPE_F32:
         return 0, 0
-    if size == 4 * ggml_nelements(node):
-        values = memory_view(int(ev.start[i]), size).view("f4")
+    start = int(ev.start[i])
+    if memory.owner(start, size) is None:
+        return 0, 0
+    if size == 4 * ggml_nelements(node) and memory.is_host(start, size):
+        values = memory_bytes(start, size).view("f4")
         # a sum is quicker than a test of every value, and NaN shows in it
         with np.errstate(all="ignore"):
             if not np.isnan(values.sum()):
                 return 0, values.size
     else:
-        values = tensor_array(node)
+        values = raw_array(node, memory.read(node))
     return int(np.isnan(values).sum()), values.size

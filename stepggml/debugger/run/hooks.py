@@ -7,7 +7,6 @@ and returning, reads their arguments from the frame, and calls one of the method
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
@@ -35,10 +34,7 @@ from ...ggml import (
     ggml_new_graph_custom,
     ggml_new_tensor_impl,
 )
-from ..errors import DebuggerError
-from ..target.images import touched_runs
-from ..target.memory import read_bytes
-from ..target.repacked import plain_bytes, write_of
+from ...ggml.tensor import pointer_to
 from .provenance import binding_after
 from .tracer import is_tensor
 
@@ -58,6 +54,7 @@ class Hooks:
         self.provenance = engine.provenance
         self.cursor = engine.cursor
         self._loading: dict[FrameType, list[int]] = {}
+        self._writing: dict[FrameType, list] = {}
         self._allocators: list[ggml_gallocr] = []
 
     def unwatched(self) -> frozenset[CodeType]:
@@ -82,11 +79,11 @@ class Hooks:
             ggml_gallocr_reserve_n.__code__: (self.planning, self.graph_planned),
             ggml_gallocr_alloc_graph.__code__: (self.allocating, self.graph_allocated),
             ggml_backend_tensor_set.__code__: (self.tensor_set, self.returned),
-            ggml_backend_tensor_get.__code__: (self.tensor_got, None),
-            ggml_backend_tensor_get_async.__code__: (self.tensor_got_async, None),
-            ggml_backend_tensor_set_async.__code__: (self.tensor_set_async, None),
-            ggml_backend_tensor_memset.__code__: (self.tensor_memset, None),
-            ggml_backend_tensor_copy.__code__: (self.tensor_copied, None),
+            ggml_backend_tensor_get.__code__: (self.tensor_got, self.returned),
+            ggml_backend_tensor_get_async.__code__: (self.tensor_got_async, self.returned),
+            ggml_backend_tensor_set_async.__code__: (self.tensor_set_async, self.returned),
+            ggml_backend_tensor_memset.__code__: (self.tensor_memset, self.returned),
+            ggml_backend_tensor_copy.__code__: (self.tensor_copied, self.returned),
             ggml_backend_buffer_clear.__code__: (self.buffer_cleared, None),
             ggml_build_forward_expand.__code__: (self.engine.decisions.expanding, None),
         }
@@ -140,9 +137,10 @@ class Hooks:
             self._allocators.append(galloc)
 
     def catch_up(self) -> None:
-        """After functions that nobody watched: the graph allocator may have changed its buffers."""
+        """After functions that were not watched: the graph allocator may have changed its buffers."""
+        alive = [buffer for galloc in self._allocators for buffer in galloc.buffers]
         for known in self.world.buffers:
-            if not known.freed and known.buffer.iface.get_base(known.buffer) != known.base:
+            if known.in_allocator and not known.freed and all(known.buffer is not buffer for buffer in alive):
                 self.world.free_buffer(known.buffer)
                 self.cursor.buffer_freed(known.base, known.size)
         for galloc in self._allocators:
@@ -153,6 +151,7 @@ class Hooks:
     def allocator_freed(self, frame: FrameType) -> None:
         """ggml_gallocr_free(galloc) is called."""
         self._teardown(frame)
+        self._allocators = [galloc for galloc in self._allocators if galloc is not frame.f_locals.get("galloc")]
 
     def _teardown(self, frame: FrameType) -> None:
         """The program itself, not ggml, begins to free what it computed with: the last chance to look."""
@@ -176,7 +175,7 @@ class Hooks:
         """ggml_new_tensor_impl returns."""
         if tensor is None:
             return
-        self.provenance.add(ctypes.addressof(tensor), frame, self.engine.tracer.floors)
+        self.provenance.add(pointer_to(tensor), frame, self.engine.tracer.floors)
 
     def floor3_called(self, frame: FrameType) -> None:
         """A function of the program is called: it may be handed the model, or memory to read a weight into."""
@@ -202,11 +201,14 @@ class Hooks:
         """A function of the program returns: a tensor gets another name in the caller, a weight has been read."""
         if is_tensor(value) and frame.f_back is not None:
             caller = frame.f_back
-            self.provenance.add_alias(ctypes.addressof(value), binding_after(caller.f_code, caller.f_lasti))
+            self.provenance.add_alias(pointer_to(value), binding_after(caller.f_code, caller.f_lasti))
         self.returned(frame, value)
 
     def returned(self, frame: FrameType, value: Any) -> None:
-        """Any function returns that may have been reading a weight."""
+        """Any function returns that may have been reading a weight, or writing."""
+        if self._writing and frame in self._writing:
+            for write in self._writing.pop(frame):
+                write.complete(self.world.memory)
         if self._loading and frame in self._loading:
             self.engine.tracer.stop_soon(frame, self._loading.pop(frame))
 
@@ -243,12 +245,12 @@ class Hooks:
     def tensor_set(self, frame: FrameType) -> None:
         """ggml_backend_tensor_set(tensor, data, offset, size) is called."""
         names = frame.f_locals
-        tensor, data, offset, size = names["tensor"], names["data"], names["offset"], names["size"]
+        tensor, offset, size = names["tensor"], names["offset"], names["size"]
         for point in self.engine.points.enabled("tensor"):
             # a large one may come in parts
             if point.target == tensor.name and offset + size == ggml_nbytes(tensor):
                 self._loading.setdefault(frame, []).append(point.id)
-        self._written(tensor, offset, size, lambda: read_bytes(data, size))
+        self._writes(frame, tensor, offset, size)
 
     def tensor_set_async(self, frame: FrameType) -> None:
         """ggml_backend_tensor_set_async(backend, tensor, data, offset, size) is called; without a queue it goes on to
@@ -262,11 +264,7 @@ class Hooks:
         do.
         """
         names = frame.f_locals
-        tensor, size = names["tensor"], names["size"]
-        if self.cursor.evals and tensor.data and 0 < size <= LARGEST_WRITE:
-            if self.world.buffer_at(names["data"], size) is not None:
-                new = plain_bytes(tensor, names["offset"], size, read_bytes)
-                self.cursor.note_write(names["data"], new, f"get {tensor.name}")
+        self._writes_bytes(frame, names["data"], names["size"], f"get {names['tensor'].name}")
 
     def tensor_got_async(self, frame: FrameType) -> None:
         """ggml_backend_tensor_get_async(backend, tensor, data, offset, size) is called; without a queue it goes on to
@@ -278,32 +276,34 @@ class Hooks:
     def tensor_memset(self, frame: FrameType) -> None:
         """ggml_backend_tensor_memset(tensor, value, offset, size) is called."""
         names = frame.f_locals
-        size = names["size"]
-        self._written(names["tensor"], names["offset"], size, lambda: bytes([names["value"] & 255]) * size)
+        self._writes(frame, names["tensor"], names["offset"], names["size"])
 
     def tensor_copied(self, frame: FrameType) -> None:
         """ggml_backend_tensor_copy(src, dst) is called."""
-        src, dst = frame.f_locals["src"], frame.f_locals["dst"]
-        self._written(dst, 0, ggml_nbytes(dst), lambda: plain_bytes(src, 0, ggml_nbytes(src), read_bytes))
-
-    def _written(self, tensor: Any, offset: int, size: int, new: Callable[[], bytes]) -> None:
-        """Tell history, once there is one; a call that ggml will refuse is none of its business."""
-        self.cursor.note_set(tensor.data + offset, size)
-        if not self.cursor.evals or tensor.data == 0 or not 0 < size <= LARGEST_WRITE:
-            return
-        try:
-            if self.world.buffer_at(tensor.data + offset, size) is not None:
-                address, data = write_of(tensor, offset, new(), read_bytes)
-                self.cursor.note_write(address, data, f"set {tensor.name}")
-        except DebuggerError:
-            pass
+        dst = frame.f_locals["dst"]
+        self._writes(frame, dst, 0, ggml_nbytes(dst))
 
     def buffer_cleared(self, frame: FrameType) -> None:
         """ggml_backend_buffer_clear(buffer, value) is called."""
         names = frame.f_locals
         for known in self.world.buffers:
             if known.buffer is names["buffer"] and not known.freed and self.cursor.evals:
-                runs = touched_runs(known.base, known.size) if names["value"] == 0 else [(0, known.size)]
+                memory = self.world.memory
+                runs = memory.touched(known.base, known.size) if names["value"] == 0 else [(0, known.size)]
                 for offset, length in runs:
-                    new = bytes([names["value"] & 255]) * length
-                    self.cursor.note_write(known.base + offset, new, f"clear {known.name}")
+                    write = self.cursor.note_write(known.base + offset, length, f"clear {known.name}")
+                    # known beforehand, and to read a page is to make it
+                    write.new, write.is_open = bytes([names["value"] & 255]) * length, False
+
+    def _writes(self, frame: FrameType, tensor: Any, offset: int, size: int) -> None:
+        """The function of `frame` is about to set bytes of a tensor."""
+        self.cursor.note_set(tensor.data + offset, size)
+        if tensor.data:
+            self._writes_bytes(frame, *self.world.memory.span_of_set(tensor, offset, size), f"set {tensor.name}")
+
+    def _writes_bytes(self, frame: FrameType, address: int, size: int, what: str) -> None:
+        """Tell history, once there is one; a call that ggml will refuse is none of its business."""
+        if not self.cursor.evals or not 0 < size <= LARGEST_WRITE:
+            return
+        if self.world.buffer_at(address, size) is not None:
+            self._writing.setdefault(frame, []).append(self.cursor.note_write(address, size, what))

@@ -4,10 +4,10 @@ is asked for.
 
 from __future__ import annotations
 
-import ctypes
 from typing import TYPE_CHECKING, Any
 
-from ...ggml import ggml_nbytes, ggml_op_desc, ggml_op_name, ggml_tensor, ggml_type_name
+from ...ggml import ggml_op_desc, ggml_op_name, ggml_tensor, ggml_type_name
+from ..errors import DebuggerError
 from ..target.values import convert
 from ..time.cursor import NO_LAYER, node_at
 from ..time.history import Eval
@@ -68,8 +68,7 @@ def node_names(engine: Engine, ev: Eval, k: int) -> Names:
 
 def values_of(engine: Engine, tensor: ggml_tensor) -> Any:
     """What lies in a tensor's bytes now."""
-    size = ggml_nbytes(tensor)
-    world = engine.world
-    if tensor.data == 0 or (world.buffer_at(tensor.data, size) is None and world.pool_at(tensor.data, size) is None):
+    try:
+        return convert(tensor, engine.world.memory.read(tensor))
+    except DebuggerError:
         return None
-    return convert(tensor, ctypes.string_at(tensor.data, size))

@@ -7,13 +7,13 @@ what it has passed; it lives as long as one command.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...ggml.op import _OP_NAMES
+from ..target.memory import Memory
 from ..target.tables import Columns
 from ..time.history import Eval
 from .breakpoints import Breakpoint, BreakpointTable
@@ -132,9 +132,14 @@ class NodeStops:
     """
 
     def __init__(
-        self, points: BreakpointTable, columns: Callable[[Eval], Columns], names: Callable[[Eval, int], Names]
+        self,
+        points: BreakpointTable,
+        memory: Memory,
+        columns: Callable[[Eval], Columns],
+        names: Callable[[Eval, int], Names],
     ) -> None:
         self.points = points
+        self.memory = memory
         self.columns = columns
         self.names = names
         self._key: tuple | None = None
@@ -270,17 +275,17 @@ class NodeStops:
         if point.kind == "catch" and point.target == "split":
             yes, note = holds(point.compiled, self.names(ev, k)) if point.compiled else (True, "")
             return yes, note or (ev.split.text if yes else "")
-        note = watch_note(ev, k, *point.target) if point.kind == "watch" else ""
+        note = watch_note(self.memory, ev, k, *point.target) if point.kind == "watch" else ""
         if point.compiled is None:
             return True, note
         yes, failed = holds(point.compiled, self.names(ev, k))
         return yes, failed or note
 
 
-def watch_note(ev: Eval, k: int, start: int, end: int) -> str:
+def watch_note(memory: Memory, ev: Eval, k: int, start: int, end: int) -> str:
     """What watched bytes were before node k and are after it, as floats where they can be."""
     first, stop = max(start, int(ev.start[k])), min(end, int(ev.end[k]))
-    new = ctypes.string_at(first, stop - first)
+    new = memory.read_at(first, stop - first)
     if ev.old[k] is None:
         return f"now {bytes_text(new)}"
     old = ev.old[k][first - int(ev.start[k]) : stop - int(ev.start[k])]

@@ -8,53 +8,13 @@ is kept.
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 from dataclasses import dataclass, field
 
 import numpy as np
 
-PAGE = mmap.PAGESIZE
-_PRESENT_OR_SWAPPED = np.uint64(3) << np.uint64(62)
-
-
-def memory_view(address: int, size: int) -> np.ndarray:
-    """A writable look at living memory, without a copy."""
-    return np.frombuffer((ctypes.c_uint8 * size).from_address(address), dtype=np.uint8)
-
-
-def resident_pages(address: int, size: int) -> np.ndarray:
-    """For each page that the range touches, whether it has ever been touched (True where that cannot be told)."""
-    first = address // PAGE
-    n_pages = (address + size - 1) // PAGE - first + 1
-    try:
-        with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
-            pagemap.seek(8 * first)
-            raw = pagemap.read(8 * n_pages)
-    except OSError:
-        raw = b""
-    if len(raw) != 8 * n_pages:
-        return np.ones(n_pages, dtype=bool)
-    return (np.frombuffer(raw, dtype=np.uint64) & _PRESENT_OR_SWAPPED) != 0
-
-
-def runs_of(flags: np.ndarray) -> list[tuple[int, int]]:
-    """The stretches (first, end) of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
-
-
-def touched_runs(address: int, size: int) -> list[tuple[int, int]]:
-    """The parts (offset, length) of a range that may hold anything but zeros."""
-    if size == 0:
-        return []
-    runs = []
-    base = address // PAGE * PAGE
-    for first, end in runs_of(resident_pages(address, size)):
-        start = max(base + first * PAGE, address)
-        stop = min(base + end * PAGE, address + size)
-        runs.append((start - address, stop - start))
-    return runs
+from ...ggml.array import memory_bytes
+from .memory import Memory
+from .pages import PAGE, runs_of
 
 
 @dataclass
@@ -71,56 +31,65 @@ class BufferImage:
         return sum(len(part) for _, part in self.parts)
 
     @classmethod
-    def take(cls, base: int, size: int) -> BufferImage:
+    def take(cls, memory: Memory, base: int, size: int) -> BufferImage:
         """A picture of living memory."""
         image = cls(base, size)
-        for offset, length in touched_runs(base, size):
-            view = memory_view(base + offset, length)
-            whole = length // PAGE * PAGE
-            flags = view[:whole].reshape(-1, PAGE).view(np.uint64).any(axis=1)
-            for first, end in runs_of(flags):
-                part = view[first * PAGE : end * PAGE]
-                image.parts.append((offset + first * PAGE, part.tobytes()))
-            if whole < length and view[whole:].any():
-                image.parts.append((offset + whole, view[whole:].tobytes()))
+        is_host = memory.is_host(base, size)
+        for offset, length in memory.touched(base, size):
+            if is_host:
+                data = memory_bytes(base + offset, length)
+            else:
+                data = np.frombuffer(memory.read_at(base + offset, length), dtype=np.uint8)
+            image.add(offset, data)
         return image
 
-    def restore(self) -> None:
+    def add(self, offset: int, data: np.ndarray) -> None:
+        """Keep what is not zero of a stretch."""
+        whole = len(data) // PAGE * PAGE
+        flags = data[:whole].reshape(-1, PAGE).view(np.uint64).any(axis=1)
+        for first, end in runs_of(flags):
+            self.parts.append((offset + first * PAGE, data[first * PAGE : end * PAGE].tobytes()))
+        if whole < len(data) and data[whole:].any():
+            self.parts.append((offset + whole, data[whole:].tobytes()))
+
+    def restore(self, memory: Memory) -> None:
         """Write the bytes back."""
+        for offset, length in self.gaps(memory.touched(self.base, self.size)):
+            if memory.any_byte(self.base + offset, length):
+                memory.write_at(self.base + offset, bytes(length))
+        for offset, part in self.parts:
+            memory.write_at(self.base + offset, part)
+
+    def gaps(self, runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """What is in some runs and in no part."""
         covered = 0
-        runs = touched_runs(self.base, self.size)
-        zero = []
+        found = []
         k = 0
-        # zero what has been touched and is in no part
         for offset, length in runs:
             position = max(offset, covered)
             stop = offset + length
             while k < len(self.parts) and self.parts[k][0] < stop:
                 start, part = self.parts[k]
                 if position < start:
-                    zero.append((position, start - position))
+                    found.append((position, start - position))
                 position = max(position, start + len(part))
                 k += 1
             covered = position
             if position < stop:
-                zero.append((position, stop - position))
-        for offset, length in zero:
-            if memory_view(self.base + offset, length).any():
-                ctypes.memset(self.base + offset, 0, length)
-        for offset, part in self.parts:
-            ctypes.memmove(self.base + offset, part, len(part))
+                found.append((position, stop - position))
+        return found
 
 
-def read_ranges(ranges: tuple[tuple[int, int], ...]) -> bytes:
+def read_ranges(memory: Memory, ranges: tuple[tuple[int, int], ...]) -> bytes:
     """The bytes of some living ranges (address, size), one behind the other."""
-    return b"".join([ctypes.string_at(address, size) for address, size in ranges])
+    return b"".join([memory.read_at(address, size) for address, size in ranges])
 
 
-def write_ranges(ranges: tuple[tuple[int, int], ...], data: bytes) -> None:
+def write_ranges(memory: Memory, ranges: tuple[tuple[int, int], ...], data: bytes) -> None:
     """The reverse of read_ranges."""
     position = 0
     for address, size in ranges:
-        ctypes.memmove(address, data[position : position + size], size)
+        memory.write_at(address, data[position : position + size])
         position += size
 
 
@@ -143,9 +112,9 @@ class PoolChain:
     def __len__(self) -> int:
         return len(self.links)
 
-    def append(self, ranges: tuple[tuple[int, int], ...]) -> None:
-        """Take the picture of the graph that lies in `ranges` now."""
-        link = _Link(ranges, read_ranges(ranges))
+    def append(self, ranges: tuple[tuple[int, int], ...], whole: bytes) -> None:
+        """The bytes of the graph that lies in `ranges`, as read_ranges has them."""
+        link = _Link(ranges, whole)
         if self.links:
             self._shorten(self.links[-1], link)
         self.links.append(link)

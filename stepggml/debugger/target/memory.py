@@ -1,177 +1,183 @@
-"""Reading memory by address without ever crashing, and the arithmetic from an element's indices to its address.
+"""The bytes of the program, by tensor or by address: always through what owns them.
 
-The program's memory is this process's memory: an address that is wrong by one word would end debugger and program
-together. So addresses that a person typed, or that come out of a struct, are read through the kernel, which says no
-instead of faulting; only addresses known to lie in a living pool or buffer (world.py knows) are read directly.
+A tensor's bytes come in ggml's order whatever its buffer does with them: memory that the host can address is copied,
+any other buffer is asked (get_tensor, set_tensor), as the program itself would ask it. An address is a key: it finds
+the living pool or buffer that owns it, and that has the bytes. A device's buffer has addresses, too, but nothing that
+the host may touch lies there. What no pool or buffer owns, such as a mapped file, is read through the kernel, and what
+has been freed is answered with DebuggerError.
 """
 
 from __future__ import annotations
 
 import ctypes
-import errno
-import mmap
-import os
-from dataclasses import dataclass
+from collections.abc import Callable
 
-from ...ggml import ggml_blck_size, ggml_tensor
+import numpy as np
+
+from ...ggml import GGML_TYPE_I8, GGMLAbort, ggml_backend_buffer_init_tensor, ggml_nbytes, ggml_tensor
+from ...ggml.array import memory_bytes
 from ..errors import DebuggerError
-from .repacked import GROUP_ROWS, block_span, group_size, in_group
+from .owners import Buffer, Pool
+from .pages import touched_runs
+from .process import is_writable, make_writable, read_mapped
 
-# What one system call reads at most.
-CHUNK = 1 << 22
-
-MAP_FIXED = 0x10
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+# What is fetched at once while a device's memory is searched.
+PIECE = 1 << 22
 
 
-class _iovec(ctypes.Structure):
-    _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]
+class Memory:
+    """The memory of one run. owner_at: the living pool or buffer that holds `size` bytes at an address, or None."""
 
+    def __init__(self, owner_at: Callable[[int, int], Pool | Buffer | None]) -> None:
+        self._owner_at = owner_at
+        self._last: Pool | Buffer | None = None
 
-def read_bytes(address: int, size: int) -> bytes:
-    """`size` bytes at `address` of this process. Raises DebuggerError where nothing is mapped."""
-    if size < 0 or address < 0 or address + size >= 1 << 63:
-        raise DebuggerError(f"cannot read {size} bytes at {address:#x}: no such address")
-    chunks = []
-    done = 0
-    while done < size:
-        chunk = _read_some(address + done, min(size - done, CHUNK))
-        if not chunk:
-            raise DebuggerError(f"cannot read {size} bytes at {address:#x}: nothing is mapped at {address + done:#x}")
-        chunks.append(chunk)
-        done += len(chunk)
-    return b"".join(chunks)
+    def owner(self, address: int, size: int = 1) -> Pool | Buffer | None:
+        """What owns `size` bytes at an address; None when nothing alive does."""
+        last = self._last
+        if last is not None and last.alive and last.holds(address, size):
+            return last
+        self._last = self._owner_at(address, size)
+        return self._last
 
+    def forget(self) -> None:
+        """The program is over: nothing owns anything."""
+        self._last = None
 
-def _read_some(address: int, size: int) -> bytes:
-    """Up to `size` bytes at an address; none when nothing is mapped there."""
-    target = (ctypes.c_char * size)()
-    local = _iovec(ctypes.addressof(target), size)
-    remote = _iovec(address, size)
-    n = _libc.process_vm_readv(os.getpid(), ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
-    if n < 0 and ctypes.get_errno() not in (errno.EFAULT, errno.ESRCH):
-        # the system call is not allowed here
-        n = _read_through_file(address, target, size)
-    return target.raw[:n] if n > 0 else b""
+    def is_host(self, address: int, size: int = 1) -> bool:
+        """Whether the bytes are living memory that may be touched by address, and mean what they say."""
+        owner = self.owner(address, size)
+        return owner is not None and owner.host
 
+    # ------------------------------------------------------------------------------------------------------------------
+    # by tensor
 
-def _read_through_file(address: int, target: ctypes.Array, size: int) -> int:
-    """The same through /proc/self/mem."""
-    try:
-        with open("/proc/self/mem", "rb", buffering=0) as memory:
-            memory.seek(address)
-            return memory.readinto(memoryview(target).cast("B")[:size]) or 0
-    except OSError:
-        return 0
+    def read(self, tensor: ggml_tensor, offset: int = 0, size: int | None = None) -> bytes:
+        """`size` bytes of a tensor (all that follow, without one) from byte `offset`, in ggml's order."""
+        nbytes = ggml_nbytes(tensor)
+        size = nbytes - offset if size is None else size
+        owner = self._owner_of(tensor, nbytes, offset, size)
+        if owner.host:
+            return ctypes.string_at(tensor.data + offset, size)
+        return get_bytes(owner, tensor, offset, size)
 
+    def write(self, tensor: ggml_tensor, data: bytes, offset: int = 0) -> None:
+        """Set bytes of a tensor, given in ggml's order."""
+        owner = self._owner_of(tensor, ggml_nbytes(tensor), offset, len(data))
+        if owner.host:
+            self._write_host(owner, tensor.data + offset, data)
+        else:
+            set_bytes(owner, tensor, data, offset)
 
-def is_readable(address: int, size: int = 1) -> bool:
-    """Whether read_bytes would succeed."""
-    try:
-        read_bytes(address, size)
-    except DebuggerError:
-        return False
-    return True
+    def span_of_set(self, tensor: ggml_tensor, offset: int, size: int) -> tuple[int, int]:
+        """Address and size of what may change when bytes of a tensor are set: all of it where a buffer has an order of
+        its own.
+        """
+        if self.is_host(tensor.data + offset, size):
+            return tensor.data + offset, size
+        return tensor.data, ggml_nbytes(tensor)
 
+    def _owner_of(self, tensor: ggml_tensor, nbytes: int, offset: int, size: int) -> Pool | Buffer:
+        """What owns a tensor's bytes, some of which are asked for. Raises DebuggerError."""
+        name = tensor.name or "the tensor"
+        if tensor.data == 0:
+            raise DebuggerError(f"{name} has no memory yet")
+        if offset < 0 or size < 0 or offset + size > nbytes:
+            raise DebuggerError(f"{name} has {nbytes:,} bytes: there are no {size:,} at {offset:,}")
+        owner = self.owner(tensor.data, nbytes)
+        if owner is None:
+            raise DebuggerError(f"the data of {name} at {tensor.data:#x} are gone: the buffer was freed")
+        return owner
 
-def make_writable(address: int, size: int) -> bool:
-    """Let bytes be changed that are mapped from a file for reading, as the weights of a GGUF model are; the file stays
-    as it is. Whether anything had to be done.
+    # ------------------------------------------------------------------------------------------------------------------
+    # by address
 
-    The pages are replaced by copies of their own. Raises DebuggerError where nothing is mapped.
-    """
-    first = address // mmap.PAGESIZE * mmap.PAGESIZE
-    end = -(-(address + size) // mmap.PAGESIZE) * mmap.PAGESIZE
-    if _is_writable(first, end):
-        return False
-    data = read_bytes(first, end - first)
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED
-    result = _libc.mmap(first, len(data), mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
-    if result != first:
-        raise DebuggerError(f"the {size} bytes at {address:#x} cannot be made writable")
-    ctypes.memmove(first, data, len(data))
-    return True
+    def read_at(self, address: int, size: int) -> bytes:
+        """The bytes that lie there, in the owner's own order. Raises DebuggerError where there are none."""
+        owner = self.owner(address, size)
+        if owner is None:
+            return read_mapped(address, size)
+        if owner.host:
+            return ctypes.string_at(address, size)
+        return get_bytes(owner, bytes_tensor(owner, address, size), 0, size)
 
+    def write_at(self, address: int, data: bytes) -> None:
+        """Change bytes that a living pool or buffer owns. A mapped file stays as it is: its pages become copies."""
+        owner = self.owner(address, len(data))
+        if owner is None:
+            raise DebuggerError(f"{len(data)} bytes at {address:#x} are in no living memory")
+        if owner.host:
+            self._write_host(owner, address, data)
+        else:
+            set_bytes(owner, bytes_tensor(owner, address, len(data)), data, 0)
 
-def _is_writable(first: int, end: int) -> bool:
-    """Whether all of a range may be written."""
-    with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:
-        for line in maps:
-            where, mode = line.split(maxsplit=2)[:2]
-            start, stop = (int(text, 16) for text in where.split("-"))
-            if start <= first < stop:
-                if "w" not in mode:
-                    return False
-                first = stop
-            if first >= end:
+    def _write_host(self, owner: Pool | Buffer, address: int, data: bytes) -> None:
+        if owner.writable is None:
+            owner.writable = is_writable(owner.base, owner.base + owner.size)
+        if not owner.writable:
+            make_writable(address, len(data))
+        ctypes.memmove(address, data, len(data))
+
+    def is_readable(self, address: int, size: int = 1) -> bool:
+        """Whether read_at would succeed."""
+        try:
+            self.read_at(address, size)
+        except DebuggerError:
+            return False
+        return True
+
+    def touched(self, address: int, size: int) -> list[tuple[int, int]]:
+        """The parts (offset, length) of living memory that may hold anything but zeros; all of a device's."""
+        if self.is_host(address, size):
+            return touched_runs(address, size)
+        return [(offset, min(PIECE, size - offset)) for offset in range(0, size, PIECE)]
+
+    def any_byte(self, address: int, size: int) -> bool:
+        """Whether living memory holds anything but zeros."""
+        for offset, length in self.touched(address, size):
+            if self.is_host(address, size):
+                if memory_bytes(address + offset, length).any():
+                    return True
+            elif any(self.read_at(address + offset, length)):
                 return True
-    return False
+        return False
+
+    def view(self, address: int, size: int) -> memoryview:
+        """Living bytes of the host's without a copy, read-only; `.obj` is an object of their own, which takes weak
+        references. Raises DebuggerError for what has no such bytes.
+        """
+        if not self.is_host(address, size):
+            what = "lies in memory that the host cannot address" if self.owner(address, size) else "is gone"
+            raise DebuggerError(f"what is at {address:#x} {what}: only a copy can be had")
+        # a class of its own: plain ctypes arrays take no weak references
+        kind = type("HostBytes", (ctypes.c_uint8 * size,), {})
+        return memoryview(kind.from_address(address)).cast("B").toreadonly()
 
 
-@dataclass(frozen=True)
-class Region:
-    """What lies at an address. kind: "pool", "buffer" or "mapping"; what: the finest thing known there, such as a
-    tensor's name.
-    """
-
-    kind: str
-    name: str
-    base: int
-    size: int
-    offset: int
-    what: str = ""
-
-    @property
-    def text(self) -> str:
-        """One line, as in "compute buffer +24,640: node_6"."""
-        text = f"{self.name} +{self.offset:,}"
-        return f"{text}: {self.what}" if self.what else text
+def bytes_tensor(owner: Buffer, address: int, size: int) -> ggml_tensor:
+    """A tensor of plain bytes in a buffer, through which the buffer can be asked for them."""
+    tensor = ggml_tensor(type=GGML_TYPE_I8, data=address)
+    tensor.ne[:] = (size, 1, 1, 1)
+    tensor.nb[:] = (1, size, size, size)
+    tensor.buffer = owner.buffer
+    ggml_backend_buffer_init_tensor(owner.buffer, tensor)
+    return tensor
 
 
-@dataclass(frozen=True)
-class ElementAddress:
-    """Where an element lies. address: of its first byte (of its block, for quantized types; of the sixteen blocks that
-    lie together, for repacked rows); size: bytes there; text: the sum.
-    """
-
-    address: int
-    size: int
-    within_block: int | None
-    text: str
+def get_bytes(owner: Buffer, tensor: ggml_tensor, offset: int, size: int) -> bytes:
+    """What the buffer gives out of a tensor."""
+    target = np.empty(size, dtype=np.uint8)
+    try:
+        owner.buffer.iface.get_tensor(owner.buffer, tensor, target.ctypes.data, offset, size)
+    except GGMLAbort as error:
+        raise DebuggerError(str(error)) from None
+    return target.tobytes()
 
 
-def address_of_element(tensor: ggml_tensor, *indices: int) -> ElementAddress:
-    """The address of element [i0, i1, i2, i3], in ne order; missing indices are 0. Raises DebuggerError outside the
-    tensor.
-
-    data + i3*nb3 + i2*nb2 + i1*nb1 + i0*nb0, where i0 counts blocks for a quantized type. A view's data already holds
-    its offset.
-    """
-    if len(indices) > 4:
-        raise DebuggerError(f"a tensor has 4 dimensions, not {len(indices)}")
-    if tensor.data == 0:
-        raise DebuggerError(f"{tensor.name or 'the tensor'} has no memory yet")
-    i = list(indices) + [0] * (4 - len(indices))
-    for k in range(4):
-        if not 0 <= i[k] < tensor.ne[k]:
-            raise DebuggerError(f"index {i[k]} is outside dimension {k}: ne{k} = {tensor.ne[k]}")
-    blck_size = ggml_blck_size(tensor.type)
-    within_block = None
-    terms = [f"{tensor.data:#x}"]
-    step = tensor.nb[0]
-    if in_group(tensor, i[1]):
-        terms.append(f"({i[1]}//{GROUP_ROWS})*{group_size(tensor):,}")
-        step *= GROUP_ROWS
-    else:
-        terms += [f"{i[k]}*{tensor.nb[k]:,}" for k in (3, 2, 1) if tensor.ne[k] > 1]
-    if blck_size == 1:
-        terms.append(f"{i[0]}*{step}")
-    else:
-        within_block = i[0] % blck_size
-        terms.append(f"({i[0]}//{blck_size})*{step}")
-    address, size = block_span(tensor, tuple(i))
-    text = " + ".join(terms) + f" = {address:#x}"
-    return ElementAddress(address, size, within_block, text)
+def set_bytes(owner: Buffer, tensor: ggml_tensor, data: bytes, offset: int) -> None:
+    """Hand bytes of a tensor to its buffer."""
+    source = np.frombuffer(data, dtype=np.uint8)
+    try:
+        owner.buffer.iface.set_tensor(owner.buffer, tensor, source.ctypes.data, offset, len(data))
+    except GGMLAbort as error:
+        raise DebuggerError(str(error)) from None

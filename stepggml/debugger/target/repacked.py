@@ -6,29 +6,13 @@ rows of a matrix, fewer than sixteen, lie as in any other tensor. See stepggml/_
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 
 from ... import _kernels
-from ...backends._cpu_buffer import ggml_backend_cpu_buffer_type
 from ...backends._cpu_repack import group_size, is_repacked
-from ...ggml import (
-    ggml_backend_buffer_free,
-    ggml_backend_buffer_name,
-    ggml_backend_buft_alloc_buffer,
-    ggml_blck_size,
-    ggml_nbytes,
-    ggml_row_size,
-    ggml_tensor,
-    ggml_type_size,
-)
-
-if TYPE_CHECKING:
-    from .world import World
+from ...ggml import ggml_backend_buffer_name, ggml_blck_size, ggml_row_size, ggml_tensor, ggml_type_size
 
 GROUP_ROWS = _kernels.GROUP_ROWS
 
@@ -90,26 +74,6 @@ def in_order(tensor: ggml_tensor, data: bytes | memoryview) -> bytes | memoryvie
     return np.concatenate([rows.ravel(), rest[end:]])
 
 
-def plain_bytes(tensor: ggml_tensor, offset: int, size: int, read: Read) -> bytes:
-    """What ggml_backend_tensor_get gives."""
-    if not is_repacked(tensor):
-        return read(tensor.data + offset, size)
-    return bytes(in_order(tensor, read(tensor.data, ggml_nbytes(tensor)))[offset : offset + size])
-
-
-def write_of(tensor: ggml_tensor, offset: int, new: bytes, read: Read) -> tuple[int, bytes]:
-    """Where ggml_backend_tensor_set writes, and what: all of a repacked tensor, of which most stays the same."""
-    if not is_repacked(tensor):
-        return tensor.data + offset, new
-    plain = bytearray(plain_bytes(tensor, 0, ggml_nbytes(tensor), read))
-    plain[offset : offset + len(new)] = new
-    rows = np.frombuffer(plain, dtype=np.uint8)
-    placed = rows.copy()
-    n_groups = tensor.ne[1] // GROUP_ROWS
-    _kernels.pack_groups(tensor.type, rows.ctypes.data, placed.ctypes.data, n_groups, tensor.ne[0])
-    return tensor.data, placed.tobytes()
-
-
 def text_of(tensor: ggml_tensor) -> str:
     """Which kind of memory has rearranged a tensor; empty for one whose rows lie one after the other."""
     if not is_repacked(tensor):
@@ -127,53 +91,3 @@ def group_text(tensor: ggml_tensor, i1: int = 0) -> str:
         f"rows {first} to {first + GROUP_ROWS - 1} lie together at {address:#x}, {group_size(tensor):,} B: block 0 of "
         "all of them, then block 1, ..."
     )
-
-
-class PlainCopies:
-    """Copies of repacked weights in order, for code that reads rows at their addresses, as the references do."""
-
-    def __init__(self) -> None:
-        self._copies: dict[int, np.ndarray] = {}
-
-    def place(self, tensor: ggml_tensor) -> np.ndarray | None:
-        """Let a tensor's struct point to its copy; None for a tensor that needs none."""
-        if not is_repacked(tensor):
-            return None
-        if tensor.data not in self._copies:
-            data = ctypes.string_at(tensor.data, ggml_nbytes(tensor))
-            self._copies[tensor.data] = np.asarray(in_order(tensor, data))
-        copy = self._copies[tensor.data]
-        tensor.data, tensor.extra = copy.ctypes.data, 0
-        return copy
-
-
-@contextmanager
-def in_plain_memory(node: ggml_tensor, world: World) -> Iterator[list[str]]:
-    """While inside, a node's repacked operands lie in order, in plain memory that can be looked at. Gives their
-    names.
-    """
-    from .world import Buffer
-
-    added = []
-    then = []
-    try:
-        for src in node.src:
-            if src is None or not is_repacked(src):
-                continue
-            rows = in_order(src, ctypes.string_at(src.data, ggml_nbytes(src)))
-            buffer = ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), rows.size)
-            if buffer is None:
-                raise MemoryError(f"no memory for a copy of {src.name}")
-            base = buffer.iface.get_base(buffer)
-            ctypes.memmove(base, rows.ctypes.data, rows.size)
-            added.append(Buffer(buffer, "copy.in_order", base, rows.size, "weights"))
-            then.append((src, src.data, src.extra, src.buffer))
-            src.data, src.extra, src.buffer = base, 0, buffer
-        world.buffers = [*world.buffers, *added]
-        yield [src.name for src, *_ in then]
-    finally:
-        for src, data, extra, buffer in then:
-            src.data, src.extra, src.buffer = data, extra, buffer
-        world.buffers = [known for known in world.buffers if known not in added]
-        for known in added:
-            ggml_backend_buffer_free(known.buffer)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...ggml import ggml_backend_name, ggml_backend_sched, ggml_cgraph
 from ...ggml.backend_sched import ggml_backend_sched_compute_splits
+from ...ggml.tensor import pointer_to
 from ..errors import DebuggerError
-from .world import graph_addresses
-
-if TYPE_CHECKING:
-    from .world import World
+from .world import World, graph_addresses
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ def describe(sched: ggml_backend_sched, number: int, split: Any, world: World) -
         addresses = graph_addresses(split.graph)[0].tolist()
         nodes = [addresses[0], addresses[-1]]
     names = [name_at(world, address) for address in nodes] or ["", ""]
-    inputs = tuple(name_at(world, ctypes.addressof(tensor)) or "?" for tensor in split.inputs)
+    inputs = tuple(name_at(world, pointer_to(tensor)) or "?" for tensor in split.inputs)
     backend = ggml_backend_name(sched.backends[split.backend_id])
     return SplitInfo(number, len(sched.splits), backend, split.i_start, split.i_end, inputs, *names)
 

@@ -8,16 +8,14 @@ from ...ggml import ggml_tensor
 from ...ggml.array import DTYPES
 from ...ggml.quants import rows_to_float
 from ...ggml.types import GGML_TYPE_BF16, ggml_blck_size, ggml_type_size
-from .repacked import in_order
 
 Index = tuple[int | slice, ...]
 
 
 def raw_array(tensor: ggml_tensor, data: bytes | memoryview) -> np.ndarray:
-    """The elements in `data`, the tensor's span: shape (ne3, ne2, ne1, ne0); block types get two axes for ne0: blocks,
-    bytes. Rows that lie side by side are put in order, in a copy.
+    """The elements in `data`, all bytes of the tensor in ggml's order: shape (ne3, ne2, ne1, ne0); block types get two
+    axes for ne0: blocks, bytes.
     """
-    data = in_order(tensor, data)
     ne = tuple(tensor.ne)
     nb = tuple(tensor.nb)
     dtype = DTYPES.get(tensor.type)

@@ -15,115 +15,23 @@ from typing import Any
 import numpy as np
 
 from ...ggml import (
-    GGML_BACKEND_BUFFER_USAGE_COMPUTE,
-    GGML_BACKEND_BUFFER_USAGE_WEIGHTS,
-    GGML_OBJECT_TYPE_GRAPH,
-    GGML_OBJECT_TYPE_TENSOR,
     ggml_backend_buffer,
+    ggml_backend_buffer_is_host,
     ggml_cgraph,
     ggml_context,
     ggml_nbytes,
-    ggml_object,
     ggml_tensor,
 )
 from ...ggml.cgraph import GGML_GRAPH_SIZE
 from ...ggml.context import GGML_OBJECT_SIZE
-from ...ggml.tensor import GGML_TENSOR_SIZE
+from ...ggml.tensor import GGML_TENSOR_SIZE, pointer_to
 from ...ggml.types import type_traits
 from ..errors import DebuggerError
-from .memory import Region
-
-USAGES = {GGML_BACKEND_BUFFER_USAGE_COMPUTE: "compute", GGML_BACKEND_BUFFER_USAGE_WEIGHTS: "weights"}
+from .memory import Memory
+from .owners import Buffer, Pool, Region, object_text
 
 # A pool of a context that owns nothing and holds nothing is not worth showing.
 SMALLEST_POOL = GGML_OBJECT_SIZE
-
-
-@dataclass(eq=False)
-class Pool:
-    """A context and its memory. After ggml_free a pool that the program owns itself can still be read: end and begin
-    are of that time.
-    """
-
-    ctx: ggml_context
-    name: str
-    address: int
-    size: int
-    owned: bool
-    no_alloc: bool
-    freed: bool = False
-    begin: int = 0
-    end: int = 0
-
-    def extent(self) -> tuple[int, int]:
-        """Address of the first object's header (0: none) and of the last one's."""
-        if self.freed:
-            return self.begin, self.end
-        return self.ctx.objects_begin, self.ctx.objects_end
-
-    @property
-    def alive(self) -> bool:
-        """Whether its memory may be read."""
-        return not (self.freed and self.owned)
-
-    def holds(self, address: int, size: int = 1) -> bool:
-        """Whether `size` bytes at an address lie in it."""
-        return self.address <= address and address + size <= self.address + self.size
-
-    def used(self) -> int:
-        """Bytes up to the end of the last object."""
-        _, end = self.extent()
-        if end == 0 or not self.alive or not self.holds(end, GGML_OBJECT_SIZE):
-            return 0
-        last = ggml_object.from_address(end)
-        return min(last.offs + last.size, self.size)
-
-    def objects(self) -> list[ggml_object]:
-        """The headers, in order; a broken link ends the walk."""
-        address, _ = self.extent()
-        found = []
-        limit = self.size // GGML_OBJECT_SIZE
-        while address != 0 and self.alive and self.holds(address, GGML_OBJECT_SIZE) and len(found) < limit:
-            obj = ggml_object.from_address(address)
-            found.append(obj)
-            address = obj.next
-        return found
-
-    def tensors(self) -> list[ggml_tensor]:
-        """Its tensors, in order of creation."""
-        found = []
-        for obj in self.objects():
-            if obj.type == GGML_OBJECT_TYPE_TENSOR and self.holds(self.address + obj.offs, GGML_TENSOR_SIZE):
-                found.append(ggml_tensor.from_address(self.address + obj.offs))
-        return found
-
-
-@dataclass(eq=False)
-class Buffer:
-    """A backend buffer. variable: what holds it in the program; guess: what it seems to be for."""
-
-    buffer: ggml_backend_buffer
-    variable: str
-    base: int
-    size: int
-    guess: str = "other"
-    freed: bool = False
-
-    @property
-    def kind(self) -> str:
-        """What it is for: "weights", "kv", "compute" or "other". Its usage says so, or how graphs use it."""
-        return USAGES.get(self.buffer.usage, self.guess)
-
-    @property
-    def name(self) -> str:
-        """The variable, if that is the field of something; a local's name says less than what the buffer is for."""
-        if "." in self.variable or self.kind == "other":
-            return self.variable
-        return f"{self.kind} buffer"
-
-    def holds(self, address: int, size: int = 1) -> bool:
-        """Whether `size` bytes at an address lie in it."""
-        return self.base <= address and address + size <= self.base + self.size
 
 
 @dataclass(eq=False)
@@ -138,6 +46,10 @@ class World:
     graph: ggml_cgraph | None = None
     graph_computed: bool = False
     phase: str = "idle"
+    memory: Memory = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.memory = Memory(self.owner_at)
 
     # ------------------------------------------------------------------------------------------------------------------
     # told by the tracer
@@ -150,7 +62,7 @@ class World:
         self.pools = [p for p in self.pools if p.alive and not (p.freed and p.address == ctx.mem_buffer)]
         pool = Pool(ctx, name, ctx.mem_buffer, ctx.mem_size, bool(ctx.mem_buffer_owned), bool(ctx.no_alloc))
         self.pools.append(pool)
-        if self.graph is not None and pool.holds(ctypes.addressof(self.graph)):
+        if self.graph is not None and pool.holds(pointer_to(self.graph)):
             self.add_graph(None)
 
     def add_graph(self, graph: ggml_cgraph | None) -> None:
@@ -164,7 +76,7 @@ class World:
             if pool.ctx is ctx and not pool.freed:
                 pool.begin, pool.end = ctx.objects_begin, ctx.objects_end
                 pool.freed = True
-        if self.graph is not None and self.pool_at(ctypes.addressof(self.graph)) is None:
+        if self.graph is not None and self.pool_at(pointer_to(self.graph)) is None:
             self.add_graph(None)
 
     def free_memory(self, address: int) -> None:
@@ -181,7 +93,8 @@ class World:
         if not base:
             return
         guess = "compute" if in_allocator else guess_kind(name)
-        known = Buffer(buffer, name, base, buffer.size, guess)
+        host = ggml_backend_buffer_is_host(buffer)
+        known = Buffer(buffer, name, base, buffer.size, guess, host=host, in_allocator=in_allocator)
         self.buffers = [b for b in self.buffers if not b.freed]
         self.buffers.append(known)
 
@@ -197,6 +110,7 @@ class World:
         """The program is over: nothing that it had may be looked at any more, freed or not."""
         self.pools = []
         self.buffers = []
+        self.memory.forget()
         self.add_graph(None)
         self.phase = "idle"
 
@@ -209,6 +123,10 @@ class World:
             if pool.alive and pool.holds(address, size):
                 return pool
         return None
+
+    def owner_at(self, address: int, size: int = 1) -> Pool | Buffer | None:
+        """The living pool or buffer that holds these bytes."""
+        return self.pool_at(address, size) or self.buffer_at(address, size)
 
     def buffer_at(self, address: int, size: int = 1) -> Buffer | None:
         """The living buffer that holds these bytes."""
@@ -234,7 +152,7 @@ class World:
 
     def check(self, tensor: ggml_tensor) -> ggml_tensor:
         """The same tensor, if its struct is still there."""
-        address = ctypes.addressof(tensor)
+        address = pointer_to(tensor)
         if self.pool_at(address, GGML_TENSOR_SIZE) is None:
             raise DebuggerError(f"the tensor at {address:#x} is gone: its context has been freed")
         return self.tensor_at(address)
@@ -254,7 +172,7 @@ class World:
         """Addresses of the nodes and of the leafs of the newest graph; empty when it is gone."""
         nothing = np.zeros(0, dtype=np.uint64)
         graph = self.graph
-        if graph is None or self.pool_at(ctypes.addressof(graph), GGML_GRAPH_SIZE) is None:
+        if graph is None or self.pool_at(pointer_to(graph), GGML_GRAPH_SIZE) is None:
             return nothing, nothing
         nodes, leafs = graph_addresses(graph)
         if any(self.pool_at(address, GGML_TENSOR_SIZE) is None for address in nodes.tolist()):
@@ -292,25 +210,3 @@ def graph_addresses(graph: ggml_cgraph) -> tuple[np.ndarray, np.ndarray]:
         raw = ctypes.string_at(address, 8 * n) if n > 0 else b""
         arrays.append(np.frombuffer(raw, dtype=np.uint64).copy())
     return arrays[0], arrays[1]
-
-
-def object_text(pool: Pool, address: int) -> str:
-    """Which object of a pool an address lies in."""
-    offset = address - pool.address
-    for obj in pool.objects():
-        header = ctypes.addressof(obj)
-        if header <= address < header + GGML_OBJECT_SIZE:
-            return f"header of the object at +{obj.offs:,}"
-        if obj.offs <= offset < obj.offs + obj.size:
-            return f"{payload_text(pool, obj)}, byte {offset - obj.offs:,}"
-    return "free" if offset >= pool.used() else "padding"
-
-
-def payload_text(pool: Pool, obj: ggml_object) -> str:
-    """What an object is, in words."""
-    if obj.type == GGML_OBJECT_TYPE_TENSOR and pool.holds(pool.address + obj.offs, GGML_TENSOR_SIZE):
-        tensor = ggml_tensor.from_address(pool.address + obj.offs)
-        return f"tensor {tensor.name or '(no name)'}"
-    if obj.type == GGML_OBJECT_TYPE_GRAPH:
-        return "graph"
-    return "work buffer"

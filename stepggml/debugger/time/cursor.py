@@ -9,7 +9,6 @@ brought back to the front.
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Callable
 
@@ -43,6 +42,7 @@ class Cursor:
 
     def __init__(self, world: World, provenance: Provenance, history: History) -> None:
         self.world = world
+        self.memory = world.memory
         self.provenance = provenance
         self.history = history
         self.evals: list[Eval] = []
@@ -117,7 +117,8 @@ class Cursor:
         for i, name in enumerate(columns.names()):
             if "pos" in name and columns.records["type"][i] == GGML_TYPE_I32 and columns.start[i]:
                 size = int(columns.end[i] - columns.start[i])
-                return int.from_bytes(ctypes.string_at(int(columns.start[i]), 4), "little"), size // 4
+                if self.memory.is_readable(int(columns.start[i]), size):
+                    return int.from_bytes(self.memory.read_at(int(columns.start[i]), 4), "little"), size // 4
         return 0, 0
 
     def end(self) -> None:
@@ -134,7 +135,7 @@ class Cursor:
             buffer = self.world.buffer_at(leaf.data) if leaf.data else None
             if buffer is not None and buffer.kind == "compute":
                 start, end = self.world.span(leaf)
-                self._inputs.append((start, ctypes.string_at(start, end - start)))
+                self._inputs.append((start, self.memory.read_at(start, end - start)))
 
     def note_set(self, address: int, size: int) -> None:
         """Bytes have been set by the program since the graph was allocated."""
@@ -146,12 +147,13 @@ class Cursor:
             return True
         for address, then in self._inputs:
             if address == start:
-                return ctypes.string_at(address, len(then)) != then
+                return self.memory.read_at(address, len(then)) != then
         return False
 
-    def note_write(self, address: int, new: bytes, what: str, user: bool = False) -> Write:
-        """The program, or the user, is about to change bytes outside the graph."""
-        write = Write(address, ctypes.string_at(address, len(new)), new, what, user)
+    def note_write(self, address: int, size: int, what: str) -> Write:
+        """The program is about to change bytes outside the graph; the write is to be completed when it has."""
+        old = self.memory.read_at(address, size)
+        write = Write(address, old, old, what, is_open=True)
         if self.evals and not self.in_compute and self.at_front:
             self.tail.append(write)
         return write
@@ -164,7 +166,7 @@ class Cursor:
                 first, end = max(write.address, address), min(write.address + len(write.new), address + len(expected))
                 if first < end:
                     expected[first - address : end - address] = write.new[first - write.address : end - write.address]
-            now = ctypes.string_at(address, len(then))
+            now = self.memory.read_at(address, len(then))
             if now != expected:
                 self.tail.append(Write(address, bytes(expected), now, "inputs"))
 
@@ -232,7 +234,7 @@ class Cursor:
                 return
             self.k = end
             for write in ev.patches.get(end, ()):
-                write.redo()
+                write.redo(self.memory)
             if end > ev.done:
                 ev.done = end
                 if self.warn is not None:
@@ -243,8 +245,7 @@ class Cursor:
         """Run one node after saving what it overwrites. A node that fails has not run."""
         if ev.noop[i]:
             return
-        if ev.end[i] > ev.start[i]:
-            self.history.save(ev, i)
+        is_saved = ev.end[i] <= ev.start[i] or self.history.save(ev, i)
         reference, self.reference = self.reference, None
         try:
             if reference is not None:
@@ -256,6 +257,8 @@ class Cursor:
             raise
         finally:
             self.in_reference = False
+        if not is_saved:
+            self.history.forget((ev.index, i))
 
     def _run(self, ev: Eval, first: int, last: int) -> None:
         """The real backend computes a view of the graph: nodes first..last."""
@@ -333,7 +336,7 @@ class Cursor:
             self.structs.load(self.e)
         else:
             for write in self.tail:
-                write.redo()
+                write.redo(self.memory)
             self.structs.load_live()
         self.at_front = True
 
@@ -347,13 +350,13 @@ class Cursor:
         self._rewind(checkpoint)
         self._drop_patches(place)
         for write in self.evals[self.e].patches.get(-1, ()):
-            write.redo()
+            write.redo(self.memory)
 
     def _undo_tail(self) -> None:
         """Take back what was written since the last evaluation."""
         if self.at_front:
             for write in reversed(self.tail):
-                write.undo()
+                write.undo(self.memory)
             self.tail = [write for write in self.tail if not write.user]
             self.at_front = False
 
@@ -364,7 +367,7 @@ class Cursor:
             ev = self.evals[self.e]
             patches = ev.patches.pop(self.k, ())
             for write in reversed(patches):
-                write.undo()
+                write.undo(self.memory)
             if patches:
                 self.history.drop_checkpoints_after(self.e)
             if self.k >= 0:
@@ -373,7 +376,7 @@ class Cursor:
                 self.k -= 1
                 continue
             for write in reversed(ev.before):
-                write.undo()
+                write.undo(self.memory)
             self._keep_program_writes(ev)
             self.e -= 1
             self.k = self.evals[self.e].last
@@ -387,9 +390,9 @@ class Cursor:
                 writes = ev.before + writes
             for write in reversed(writes):
                 if not checkpoint.covers(write.address):
-                    write.undo()
+                    write.undo(self.memory)
         for image in checkpoint.images.values():
-            image.restore()
+            image.restore(self.memory)
         self.e, self.k = checkpoint.eval, -1
         self.history.forget(self.place)
 
@@ -426,7 +429,7 @@ class Cursor:
         """From the end of an evaluation in the past to the begin of the next one."""
         ev = self.evals[self.e + 1]
         for write in (*ev.before, *ev.patches.get(-1, ())):
-            write.redo()
+            write.redo(self.memory)
         self.e, self.k = ev.index, -1
         self.structs.load(self.e)
         self._see_front()
@@ -435,7 +438,7 @@ class Cursor:
         """The user changes bytes. Later nodes see them; going back before this moment takes them back."""
         self.check_between_nodes()
         write = Write(address, b"", new, what, user=True)
-        write.redo()
+        write.redo(self.memory)
         if not self.evals:
             return
         if self.at_front and not self.in_compute:
@@ -453,7 +456,7 @@ class Cursor:
         if not writes or not writes[-1].user:
             return None
         write = writes.pop()
-        write.undo()
+        write.undo(self.memory)
         return write
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -474,11 +477,11 @@ class Cursor:
         if place >= self.history.floor:
             tail = self.tail if self.at_front and not self.in_compute else []
             now = (self.e, self.k + 1) if self.in_reference else self.place
-            return bytes_before(self.evals, now, place, tail, address, size), "recovered from the undo log"
+            return bytes_before(self.memory, self.evals, now, place, tail, address, size), "recovered from the undo log"
         here, at_front, tail = self.place, self.at_front, list(self.tail)
         kept = [(dict(ev.patches), list(ev.before)) for ev in self.evals]
         self.move(place)
-        data = ctypes.string_at(address, size)
+        data = self.memory.read_at(address, size)
         # the visit must not cost the user's patches
         for ev, (patches, before) in zip(self.evals, kept, strict=True):
             ev.patches, ev.before = patches, before

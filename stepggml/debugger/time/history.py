@@ -12,7 +12,6 @@ bytes give the same bytes.
 
 from __future__ import annotations
 
-import ctypes
 from collections import deque
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ import numpy as np
 from ...ggml import ggml_backend
 from ..run.provenance import Maker
 from ..target.images import BufferImage
+from ..target.memory import Memory
 from ..target.splits import SplitInfo
 from ..target.tables import Columns
 
@@ -35,22 +35,32 @@ CHECKPOINT_SPACING = 0.125
 
 @dataclass
 class Write:
-    """Bytes changed from outside the graph. user: by a command of the debugger, not by the program."""
+    """Bytes changed from outside the graph. user: by a command of the debugger, not by the program. is_open: the
+    program is at it; what the new bytes will be is not known yet.
+    """
 
     address: int
     old: bytes
     new: bytes
     what: str = ""
     user: bool = False
+    is_open: bool = False
 
-    def undo(self) -> None:
+    def complete(self, memory: Memory) -> None:
+        """The program has written: the new bytes are there."""
+        self.new = memory.read_at(self.address, len(self.old))
+        self.is_open = False
+
+    def undo(self, memory: Memory) -> None:
         """Put the old bytes back."""
-        ctypes.memmove(self.address, self.old, len(self.old))
+        if self.is_open:
+            self.new = memory.read_at(self.address, len(self.old))
+        memory.write_at(self.address, self.old)
 
-    def redo(self) -> None:
+    def redo(self, memory: Memory) -> None:
         """Write the new bytes (again)."""
-        self.old = ctypes.string_at(self.address, len(self.new))
-        ctypes.memmove(self.address, self.new, len(self.new))
+        self.old = memory.read_at(self.address, len(self.new))
+        memory.write_at(self.address, self.new)
 
 
 class Eval:
@@ -123,8 +133,9 @@ class Checkpoint:
 class History:
     """Undo entries and checkpoints within a limit in bytes. floor: the earliest place that undoing alone leads to."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, memory: Memory) -> None:
         self.limit = limit
+        self.memory = memory
         self.used = 0
         self.floor: Place = (0, -1)
         self.checkpoints: list[Checkpoint] = []
@@ -144,16 +155,20 @@ class History:
     # ------------------------------------------------------------------------------------------------------------------
     # undo entries
 
-    def save(self, ev: Eval, i: int) -> None:
-        """Before node i runs: keep what it will overwrite."""
+    def save(self, ev: Eval, i: int) -> bool:
+        """Before node i runs: keep what it will overwrite. False when that is in memory which has been freed."""
         start = int(ev.start[i])
-        old = ctypes.string_at(start, int(ev.end[i]) - start)
+        size = int(ev.end[i]) - start
+        if self.memory.owner(start, size) is None:
+            return False
+        old = self.memory.read_at(start, size)
         ev.old[i] = old
         self._order.append((ev, i))
         self.used += len(old)
         self._since_checkpoint += len(old)
         if self.used > self.limit:
             self.evict()
+        return True
 
     def unsave(self, ev: Eval, i: int) -> None:
         """Node i did not run after all."""
@@ -163,7 +178,7 @@ class History:
     def restore(self, ev: Eval, i: int) -> None:
         """Undo node i, the last one computed."""
         old = self._pop(ev, i)
-        ctypes.memmove(int(ev.start[i]), old, len(old))
+        self.memory.write_at(int(ev.start[i]), old)
 
     def _pop(self, ev: Eval, i: int) -> bytes:
         old = ev.old[i]
@@ -195,7 +210,7 @@ class History:
     def checkpoint(self, ev: Eval, buffers: dict[int, int]) -> None:
         """At the begin of an evaluation: take a picture of `buffers` (size by base) if it is due and affordable."""
         if not self.checkpoints:
-            self.checkpoints.append(Checkpoint(ev.index, take_images(buffers)))
+            self.checkpoints.append(Checkpoint(ev.index, self._images(buffers)))
             return
         self._add_new_buffers(buffers)
         if not self.recording or self.checkpoints[-1].eval >= ev.index:
@@ -206,7 +221,7 @@ class History:
         if 2 * self.checkpoints[-1].n_bytes > allowed:
             return
         self._since_checkpoint = 0
-        self.checkpoints.append(Checkpoint(ev.index, take_images(buffers)))
+        self.checkpoints.append(Checkpoint(ev.index, self._images(buffers)))
         while sum(checkpoint.n_bytes for checkpoint in self.checkpoints[1:]) > allowed and len(self.checkpoints) > 2:
             del self.checkpoints[1 : len(self.checkpoints) - 1 : 2]
         if sum(checkpoint.n_bytes for checkpoint in self.checkpoints[1:]) > allowed:
@@ -217,9 +232,13 @@ class History:
         """A buffer that no node wrote so far has held the same bytes ever since."""
         missing = {base: size for base, size in buffers.items() if base not in self.checkpoints[0].images}
         if missing:
-            images = take_images(missing)
+            images = self._images(missing)
             for checkpoint in self.checkpoints:
                 checkpoint.images.update(images)
+
+    def _images(self, buffers: dict[int, int]) -> dict[int, BufferImage]:
+        """Pictures of living buffers."""
+        return {base: BufferImage.take(self.memory, base, size) for base, size in buffers.items()}
 
     def nearest_checkpoint(self, place: Place) -> Checkpoint | None:
         """The last checkpoint at or before a place."""
@@ -242,18 +261,15 @@ class History:
         self.evict()
 
 
-def take_images(buffers: dict[int, int]) -> dict[int, BufferImage]:
-    """Pictures of living buffers."""
-    return {base: BufferImage.take(base, size) for base, size in buffers.items()}
-
-
-def bytes_before(evals: list[Eval], now: Place, then: Place, tail: list[Write], address: int, size: int) -> bytes:
+def bytes_before(
+    memory: Memory, evals: list[Eval], now: Place, then: Place, tail: list[Write], address: int, size: int
+) -> bytes:
     """What lay at an address at the earlier place `then`, put together from memory and undo entries; nothing is
     changed.
 
     Every entry between the two places must exist: `then` is not before the history's floor.
     """
-    data = bytearray(ctypes.string_at(address, size))
+    data = bytearray(memory.read_at(address, size))
     for write in reversed(tail):
         _overlay(data, address, write.address, write.old)
     e, k = now

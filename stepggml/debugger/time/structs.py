@@ -6,11 +6,10 @@ for as long as it lasts, and then the program's own.
 
 from __future__ import annotations
 
-import ctypes
-
 import numpy as np
 
 from ...ggml import ggml_cgraph
+from ...ggml.tensor import pointer_to
 from ..errors import DebuggerError
 from ..target.images import PoolChain, read_ranges, write_ranges
 from ..target.tables import Columns
@@ -30,14 +29,15 @@ class Structs:
 
     def add(self, ev: Eval, cgraph: ggml_cgraph, columns: Columns) -> None:
         """A graph is about to be computed: remember its structs."""
-        self.chain.append(self._ranges(cgraph, ev.addresses))
+        ranges = self._ranges(cgraph, ev.addresses)
+        self.chain.append(ranges, read_ranges(self.world.memory, ranges))
         self.loaded = ev.index
         self._columns = (ev, columns)
 
     def _ranges(self, cgraph: ggml_cgraph, nodes: np.ndarray) -> tuple[tuple[int, int], ...]:
         """The used parts of the pools that hold the graph and its nodes."""
         pools = set()
-        for address in (ctypes.addressof(cgraph), *nodes[:1].tolist(), *nodes[-1:].tolist()):
+        for address in (pointer_to(cgraph), *nodes[:1].tolist(), *nodes[-1:].tolist()):
             pool = self.world.pool_at(address)
             if pool is not None:
                 pools.add(pool)
@@ -51,16 +51,16 @@ class Structs:
             if self.world.pool_at(address, size) is None:
                 raise DebuggerError("the context of that graph has been freed")
         if self.loaded is None:
-            ranges = self.chain.all_ranges()
-            self._live = (ranges, read_ranges(ranges))
-        write_ranges(self.chain.ranges(e), self.chain.image(e))
+            ranges = tuple(span for span in self.chain.all_ranges() if self.world.pool_at(*span) is not None)
+            self._live = (ranges, read_ranges(self.world.memory, ranges))
+        write_ranges(self.world.memory, self.chain.ranges(e), self.chain.image(e))
         self.loaded = e
         self._columns = None
 
     def load_live(self) -> None:
         """Put the program's own structs back."""
         if self.loaded is not None and self._live is not None:
-            write_ranges(*self._live)
+            write_ranges(self.world.memory, *self._live)
         self.leave()
 
     def leave(self) -> None:

@@ -14,8 +14,9 @@ from golden import read_evals
 from stepggml.debugger.errors import DebuggerError
 from stepggml.debugger.run.programs import script_program
 from stepggml.debugger.session import Session
-from stepggml.debugger.target import memory
-from stepggml.debugger.target.memory import address_of_element, read_bytes
+from stepggml.debugger.target import process
+from stepggml.debugger.target.elements import address_of_element
+from stepggml.debugger.target.process import read_mapped
 from stepggml.ggml import ggml_nbytes
 from stepggml.ggml.array import tensor_array, tensor_floats
 
@@ -261,19 +262,19 @@ def test_the_first_nan_is_noted(tmp_path):
 def test_no_address_crashes():
     for address in (0, 1, 8, 0x10, 1 << 40, (1 << 47) - 1, 1 << 62, -1, (1 << 64) - 1):
         with pytest.raises(DebuggerError):
-            read_bytes(address, 16)
+            read_mapped(address, 16)
     data = ctypes.create_string_buffer(b"here we are")
-    assert read_bytes(ctypes.addressof(data), 11) == b"here we are"
-    assert read_bytes(ctypes.addressof(data), 0) == b""
+    assert read_mapped(ctypes.addressof(data), 11) == b"here we are"
+    assert read_mapped(ctypes.addressof(data), 0) == b""
     with pytest.raises(DebuggerError):
-        read_bytes(ctypes.addressof(data), 1 << 45)
+        read_mapped(ctypes.addressof(data), 1 << 45)
 
 
 def test_reading_works_without_the_system_call(monkeypatch):
     data = ctypes.create_string_buffer(b"here we are")
     target = (ctypes.c_char * 11)()
-    assert memory._read_through_file(ctypes.addressof(data), target, 11) == 11 and target.raw == b"here we are"
-    assert memory._read_through_file(16, target, 11) <= 0
+    assert process._read_through_file(ctypes.addressof(data), target, 11) == 11 and target.raw == b"here we are"
+    assert process._read_through_file(16, target, 11) <= 0
 
 
 def test_element_addresses(session):

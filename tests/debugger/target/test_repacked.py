@@ -23,7 +23,10 @@ from stepggml.debugger.compare.diff_runs import diff
 from stepggml.debugger.errors import DebuggerError
 from stepggml.debugger.session import Session
 from stepggml.debugger.target import repacked
-from stepggml.debugger.target.memory import address_of_element, read_bytes
+from stepggml.debugger.target.elements import address_of_element
+from stepggml.debugger.target.memory import Memory
+from stepggml.debugger.target.owners import Buffer
+from stepggml.debugger.target.process import read_mapped
 from stepggml.debugger.target.values import convert
 from stepggml.ggml.quants import row_functions, row_functions_of
 
@@ -125,7 +128,7 @@ def test_blocks_are_those_of_the_row(path: Path, talk: Conversation) -> None:
     values = talk.session.value(name).array[0, 0]
     text = talk.good(f"p/q {name}[33,17]")
     assert f"{values[17, 33]:.4g}" in text
-    data = repacked.read_block(talk.session.tensor(name), (33, 17, 0, 0), read_bytes)
+    data = repacked.read_block(talk.session.tensor(name), (33, 17, 0, 0), read_mapped)
     assert data.hex(" ") in text and data.hex(" ") in talk.good(f"addr {name}[33,17]")
 
 
@@ -146,7 +149,7 @@ def test_where_it_lies_is_said(path: Path, talk: Conversation) -> None:
     assert "repacked: sixteen rows side by side in CPU_REPACK" in talk.good(f"info node {name}")
     assert "rows 16 to 31" in " ".join(talk.good(f"addr {name}[3,20]").split())
     # raw memory is raw
-    assert f"0x{int.from_bytes(read_bytes(tensor.data, 4), 'little'):08x}" in talk.good(f"x/1xw {name}")
+    assert f"0x{int.from_bytes(read_mapped(tensor.data, 4), 'little'):08x}" in talk.good(f"x/1xw {name}")
     # of what is not repacked nobody says so
     norm = "model/ln_f/g" if path == GPT2 else "output_norm.weight"
     for line in (f"info node {norm}", f"x/4f {norm}", f"xinfo {norm}", f"ptype ggml_tensor {norm}"):
@@ -275,28 +278,31 @@ def test_rows_by_address(type: int) -> None:
         g.ggml_backend_tensor_alloc(buffer, tensor, g.ggml_backend_buffer_get_base(buffer))
         g.ggml_backend_tensor_set(tensor, rows.ctypes.data, 0, rows.size)
         assert is_repacked(tensor)
-        check_rows(tensor, rows)
-        # what setting a part of it writes, said beforehand
+        known = Buffer(buffer, "test", g.ggml_backend_buffer_get_base(buffer), rows.size, host=False)
+        memory = Memory(lambda address, size: known if known.holds(address, size) else None)
+        check_rows(memory, tensor, rows)
+        # through the buffer, the bytes are in order
         new = bytes(range(200))
-        where, data = repacked.write_of(tensor, 1000, new, read_bytes)
-        copy = ctypes.create_string_buffer(new, 200)
-        g.ggml_backend_tensor_set(tensor, ctypes.addressof(copy), 1000, 200)
-        assert read_bytes(where, len(data)) == data
-        assert repacked.plain_bytes(tensor, 1000, 200, read_bytes) == new
+        memory.write(tensor, new, 1000)
+        assert memory.read(tensor, 1000, 200) == new and memory.read(tensor, 900, 100) == rows.tobytes()[900:1000]
+        copy = ctypes.create_string_buffer(200)
+        g.ggml_backend_tensor_get(tensor, ctypes.addressof(copy), 1000, 200)
+        assert copy.raw == new
     finally:
         g.ggml_backend_buffer_free(buffer)
         g.ggml_free(ctx)
 
 
-def check_rows(tensor: g.ggml_tensor, rows: np.ndarray) -> None:
+def check_rows(memory: Memory, tensor: g.ggml_tensor, rows: np.ndarray) -> None:
     """Everything that goes by address finds the rows that were set."""
     block_size, step = g.ggml_type_size(tensor.type), g.ggml_blck_size(tensor.type)
-    memory = read_bytes(tensor.data, rows.size)
+    raw = memory.read_at(tensor.data, rows.size)
+    assert raw == read_mapped(tensor.data, rows.size) != rows.tobytes() == memory.read(tensor)
     for i1 in (0, 15, 16, 47, 48, 52):
-        assert repacked.read_row(tensor, i1, 0, 0, read_bytes) == rows[i1].tobytes()
+        assert repacked.read_row(tensor, i1, 0, 0, memory.read_at) == rows[i1].tobytes()
         for i0 in (0, step, 511):
             block = rows[i1, i0 // step * block_size : (i0 // step + 1) * block_size].tobytes()
-            assert repacked.read_block(tensor, (i0, i1, 0, 0), read_bytes) == block
+            assert repacked.read_block(tensor, (i0, i1, 0, 0), memory.read_at) == block
             element = address_of_element(tensor, i0, i1)
             assert element.size == (16 if i1 < 48 else 1) * block_size and element.text.endswith(
                 f"= {element.address:#x}"
@@ -305,8 +311,9 @@ def check_rows(tensor: g.ggml_tensor, rows: np.ndarray) -> None:
     index = (0, 0, slice(14, 50), slice(0, 3))
     plain = g.ggml_tensor.from_buffer_copy(bytes(tensor))
     plain.extra = 0
-    np.testing.assert_array_equal(convert(tensor, memory, index), convert(plain, rows.tobytes(), index))
-    assert repacked.plain_bytes(tensor, 0, rows.size, read_bytes) == rows.tobytes()
+    np.testing.assert_array_equal(
+        convert(tensor, repacked.in_order(tensor, raw), index), convert(plain, rows.tobytes(), index)
+    )
     assert "rows 32 to 47" in repacked.group_text(tensor, 40)
     assert "the last 5 rows are no group" in repacked.group_text(tensor, 48)
 

@@ -10,8 +10,12 @@ import pytest
 from debugger_sessions import DATA, MIB, N_NODES, memory_digest, new_session, place, started_session
 
 from stepggml.debugger.errors import DebuggerError
-from stepggml.debugger.target.images import PAGE, BufferImage, PoolChain, memory_view
+from stepggml.debugger.target.images import BufferImage, PoolChain
+from stepggml.debugger.target.memory import Memory
+from stepggml.debugger.target.owners import Buffer
+from stepggml.debugger.target.pages import PAGE
 from stepggml.ggml import ggml_aligned_free, ggml_aligned_malloc
+from stepggml.ggml.array import memory_bytes
 
 # 16 tokens of prompt and 3 that are generated and evaluated.
 WALK = {"tokens": list(range(10, 26)), "n_predict": 4}
@@ -285,17 +289,19 @@ def test_buffer_images_restore_every_byte():
     size = 40 * PAGE + 123
     address = ggml_aligned_malloc(size)
     try:
-        view = memory_view(address, size)
+        view = memory_bytes(address, size)
         view[:] = 0
+        buffer = Buffer(None, "test", address, size)
+        memory = Memory(lambda address, size: buffer)
         rng = np.random.default_rng(0)
         for _ in range(30):
             for start in rng.integers(0, size, 6):
                 view[start : start + int(rng.integers(1, 3 * PAGE))] = rng.integers(0, 3)
             then = view.copy()
-            image = BufferImage.take(address, size)
+            image = BufferImage.take(memory, address, size)
             for start in rng.integers(0, size, 6):
                 view[start : start + int(rng.integers(1, 3 * PAGE))] = rng.integers(0, 256)
-            image.restore()
+            image.restore(memory)
             assert np.array_equal(view, then)
     finally:
         ggml_aligned_free(address, size)
@@ -305,7 +311,7 @@ def test_pool_chains_keep_differences():
     size = 1 << 16
     address = ggml_aligned_malloc(size)
     try:
-        view = memory_view(address, size)
+        view = memory_bytes(address, size)
         view[:] = 7
         chain = PoolChain()
         rng = np.random.default_rng(1)
@@ -313,7 +319,7 @@ def test_pool_chains_keep_differences():
         for n in range(8):
             view[rng.integers(0, size, 50)] = n
             images.append(view.tobytes())
-            chain.append(((address, size),))
+            chain.append(((address, size),), view.tobytes())
         assert [chain.image(n) for n in range(8)] == images
         assert chain.n_bytes < 2 * size
     finally:

@@ -16,7 +16,6 @@ import numpy as np
 
 from ....ggml import GGML_OP_NONE, ggml_n_dims, ggml_op_name, ggml_tensor, ggml_type_name
 from ...errors import DebuggerError
-from ...target.memory import read_bytes
 from ...target.repacked import read_block
 from ...time.history import Place
 from ..look import Looker
@@ -124,7 +123,7 @@ def leaf_bytes(look: Looker, tensor: ggml_tensor, index: Element) -> tuple[bytes
     if look.shown is not None and look.badge(tensor).kind == "OVERWRITTEN-BY":
         place = (look.shown.index, -1)
     if not look.cursor.evals:
-        return read_block(tensor, index, read_bytes), ""
+        return read_block(tensor, index, look.world.memory.read_at), ""
     past = Past(look.engine, place)
     notes: list[str] = []
 

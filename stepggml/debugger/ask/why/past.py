@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +40,7 @@ class Past:
             raise DebuggerError(f"the bytes at {address:#x} are gone: the buffer was freed")
         change = self.change(address, size)
         if change is None:
-            return ctypes.string_at(address, size), ""
+            return self.engine.world.memory.read_at(address, size), ""
         data, how = self._recover(address, size)
         return data, f"{change.what} has written there since: {how}"
 

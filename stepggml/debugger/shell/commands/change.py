@@ -13,7 +13,7 @@ from ...ask.tensor_view import TensorView
 from ...errors import DebuggerError
 from ...show.panels.node import label
 from ...show.style import Line
-from ...target.memory import address_of_element
+from ...target.elements import address_of_element
 from ..arguments import Expression
 from ..command import command
 from ..names import check_needs

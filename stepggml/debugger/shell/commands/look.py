@@ -17,7 +17,7 @@ from ...show.panels import values as values_panel
 from ...show.panels.node import badge_part, label, variable_text
 from ...show.panels.scalars import format_scalar, shown_object
 from ...show.style import Line
-from ...target.memory import address_of_element, read_bytes
+from ...target.elements import address_of_element
 from ...target.repacked import read_block
 from ..arguments import Expression, Fmt, FormatSpec
 from ..command import command
@@ -153,7 +153,7 @@ def quant_lines(console: Console, text: str) -> list[Line]:
     n_per_block = ggml_blck_size(tensor.type)
     number = index[0] // n_per_block
     address = address_of_element(tensor, *index).address
-    data = read_block(tensor, index, read_bytes)
+    data = read_block(tensor, index, console.session.read)
     row = index[1 : max(2, ggml_n_dims(tensor))]
     name = tensor.name or f"{ctypes.addressof(tensor):#x}"
     block = quant_blocks.Block(name, type_name, data, address, row, number, index[0], n_per_block)

@@ -14,8 +14,8 @@ from ...show.panels import memory_map
 from ...show.panels.node import badge_part, label, place_text
 from ...show.panels.scalars import float_bits
 from ...show.style import Line, rule, table
+from ...target.elements import address_of_element
 from ...target.mappings import mappings_of
-from ...target.memory import address_of_element, read_bytes
 from ...target.repacked import GROUP_ROWS, group_text, in_group, is_repacked, read_block, text_of
 from ..arguments import Address, AddressArg, Count, Element, Fmt, Tensor, Word
 from ..command import command
@@ -40,7 +40,7 @@ def examine(console: Console, fmt: Fmt, address: Address | None = None) -> list[
         raise DebuggerError("x needs an address, for instance: x/8xw node_3, x/4f KQ, x/16xb 0x7f0012345678")
     letter = fmt.letter or "x"
     size = SIZES[fmt.size or ("b" if letter == "c" else "w")]
-    data = read_bytes(address, fmt.count * size)
+    data = console.session.read(address, fmt.count * size)
     following = f"x/{fmt.count}{letter}{fmt.size} {address + len(data):#x}"
     console.repeat_with(following)
     return [*whose_bytes(console, address), *hexdump_panel.render_units(address, data, letter, size, console.width)]
@@ -76,7 +76,7 @@ def hexdump(console: Console, address: AddressArg, length: Count = 64) -> list[L
     """
     if length > MAX_DUMP:
         raise DebuggerError(f"hexdump shows at most {MAX_DUMP:,} bytes at once")
-    data = read_bytes(address, length)
+    data = console.session.read(address, length)
     shown = data[: 16 * 4 * console.settings.page]
     lines = [*whose_bytes(console, address), *hexdump_panel.render(address, shown, console.width)]
     console.repeat_with(f"hexdump {address + len(shown):#x} {length}")
@@ -114,7 +114,7 @@ def addr(console: Console, element: Element) -> list[Line]:
     lines.append(Line("  ", ("address", place.text)))
     lines.append(Line("  ", ("dim", "that is "), place_text(info), f" +{place.address - tensor.data:,} B"))
     lines += repacked_lines(console, tensor, index[1])
-    data = read_block(tensor, index, read_bytes)
+    data = read_block(tensor, index, console.session.read)
     lines.append(Line("  ", ("dim", "bytes "), data[:40].hex(" ") + (" …" if len(data) > 40 else "")))
     lines.append(value_line(console, tensor, index, place.within_block))
     lines += alias_lines(console, place.address, place.size, info.address)
