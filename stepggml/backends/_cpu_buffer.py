@@ -11,7 +11,7 @@ import mmap
 from collections.abc import Callable
 from functools import cache
 
-from stepggml.ggml.backend import ggml_backend_buffer_init, ggml_backend_buffer_is_host
+from stepggml.ggml.backend_buffer import ggml_backend_buffer_init, ggml_backend_buffer_is_host
 from stepggml.ggml.backend_impl import (
     ggml_backend_buffer,
     ggml_backend_buffer_i,

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from stepggml import _kernels
-from stepggml.ggml.backend import (
+from stepggml.ggml.backend_buffer import (
     ggml_backend_buffer_free,
     ggml_backend_buffer_get_base,
     ggml_backend_buffer_init,

@@ -46,6 +46,7 @@ from stepggml.ggml.impl import (
     ggml_aligned_malloc,
 )
 from stepggml.ggml.layout import ggml_is_empty
+from stepggml.ggml.lifetime import check_memory
 from stepggml.ggml.op import (
     GGML_OP_MUL_MAT,
     GGML_OP_NONE,
@@ -229,9 +230,12 @@ def team_of(context: ggml_backend_cpu_context) -> _kernels.Team:
 
 
 def _check_operands(node: ggml_tensor) -> None:
-    """A kernel follows data pointers blindly, so none may be NULL; and only two ops know repacked operands."""
+    """A kernel follows data pointers blindly, so none may be NULL or lead into a freed buffer; and only two ops know
+    repacked operands.
+    """
     if node.data == NULL:
         GGML_ABORT(f"node {node.name!r} has no memory: allocate the graph before computing it")
+    check_memory(node)
     for i, address in enumerate(node._src[:]):
         if address == NULL:
             continue
@@ -240,6 +244,7 @@ def _check_operands(node: ggml_tensor) -> None:
             GGML_ABORT(f"{ggml_op_name(node.op)} of node {node.name!r} cannot read {src.name!r}, which is repacked")
         if src.data == NULL:
             GGML_ABORT(f"operand {src.name!r} of {node.name!r} has no memory: allocate the graph before computing it")
+        check_memory(src)
 
 
 def _abort_at(node: ggml_tensor) -> None:

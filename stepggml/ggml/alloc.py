@@ -16,7 +16,8 @@ from __future__ import annotations
 import ctypes
 from typing import NamedTuple
 
-from .backend import (
+from .backend import ggml_backend_tensor_alloc, ggml_backend_view_init
+from .backend_buffer import (
     ggml_backend_buffer_free,
     ggml_backend_buffer_get_base,
     ggml_backend_buffer_get_size,
@@ -26,8 +27,6 @@ from .backend import (
     ggml_backend_buft_get_alignment,
     ggml_backend_buft_get_alloc_size,
     ggml_backend_buft_name,
-    ggml_backend_tensor_alloc,
-    ggml_backend_view_init,
 )
 from .backend_impl import GGML_BACKEND_BUFFER_USAGE_COMPUTE, ggml_backend_buffer, ggml_backend_buffer_type
 from .cgraph import ggml_cgraph

@@ -1,33 +1,27 @@
 """Placing all tensors of a context: one behind the other in one buffer, or in several when one cannot be large enough.
 
-Mirrors: ggml_tallocr and ggml_backend_alloc_ctx_tensors_from_buft of ggml/src/ggml-alloc.c, and the multi-buffer of
-ggml/src/ggml-backend.cpp.
+Mirrors: ggml_tallocr and ggml_backend_alloc_ctx_tensors_from_buft of ggml/src/ggml-alloc.c.
 
 This is how weights and KV caches get their memory: they live as long as the model, so there is nothing to reuse.
 """
 
 from __future__ import annotations
 
-from .backend import (
-    ggml_backend_buffer_clear,
+from .backend import ggml_backend_get_default_buffer_type, ggml_backend_tensor_alloc, ggml_backend_view_init
+from .backend_buffer import (
     ggml_backend_buffer_free,
     ggml_backend_buffer_get_alignment,
     ggml_backend_buffer_get_alloc_size,
     ggml_backend_buffer_get_base,
     ggml_backend_buffer_get_size,
-    ggml_backend_buffer_init,
-    ggml_backend_buffer_reset,
-    ggml_backend_buffer_set_usage,
     ggml_backend_buft_alloc_buffer,
     ggml_backend_buft_get_alignment,
     ggml_backend_buft_get_alloc_size,
     ggml_backend_buft_get_max_size,
     ggml_backend_buft_name,
-    ggml_backend_get_default_buffer_type,
-    ggml_backend_tensor_alloc,
-    ggml_backend_view_init,
+    ggml_backend_multi_buffer_alloc_buffer,
 )
-from .backend_impl import ggml_backend, ggml_backend_buffer, ggml_backend_buffer_i, ggml_backend_buffer_type
+from .backend_impl import ggml_backend, ggml_backend_buffer, ggml_backend_buffer_type
 from .context import ggml_context, ggml_get_no_alloc
 from .impl import GGML_ABORT, GGML_ASSERT, GGML_LOG_DEBUG, GGML_LOG_ERROR, GGML_PAD, NULL
 from .tensor import ggml_get_first_tensor, ggml_get_next_tensor, ggml_tensor
@@ -157,49 +151,3 @@ def ggml_backend_alloc_ctx_tensors(ctx: ggml_context, backend: ggml_backend) -> 
     """ggml_backend_alloc_ctx_tensors_from_buft with the backend's default buffer type."""
     buft = ggml_backend_get_default_buffer_type(backend)
     return ggml_backend_alloc_ctx_tensors_from_buft(ctx, buft)
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# several buffers that look like one
-
-
-def ggml_backend_multi_buffer_free_buffer(buffer: ggml_backend_buffer) -> None:
-    """Free every part."""
-    free_buffers(buffer.context)
-
-
-def ggml_backend_multi_buffer_clear(buffer: ggml_backend_buffer, value: int) -> None:
-    """Fill every part with one byte value."""
-    for part in buffer.context:
-        ggml_backend_buffer_clear(part, value)
-
-
-def multi_buffer_reset(buffer: ggml_backend_buffer) -> None:
-    """Reset every part."""
-    for part in buffer.context:
-        ggml_backend_buffer_reset(part)
-
-
-def ggml_backend_multi_buffer_alloc_buffer(buffers: list[ggml_backend_buffer]) -> ggml_backend_buffer:
-    """A buffer that owns `buffers`. It has no base of its own: tensors point at the part they are really in."""
-    iface = ggml_backend_buffer_i(
-        free_buffer=ggml_backend_multi_buffer_free_buffer,
-        clear=ggml_backend_multi_buffer_clear,
-        reset=multi_buffer_reset,
-    )
-    total_size = 0
-    for part in buffers:
-        total_size += ggml_backend_buffer_get_size(part)
-    return ggml_backend_buffer_init(buffers[0].buft, iface, buffers, total_size)
-
-
-def ggml_backend_buffer_is_multi_buffer(buffer: ggml_backend_buffer) -> bool:
-    """Told apart by its free function, as in C."""
-    return buffer.iface.free_buffer is ggml_backend_multi_buffer_free_buffer
-
-
-def ggml_backend_multi_buffer_set_usage(buffer: ggml_backend_buffer, usage: int) -> None:
-    """Tell every part what it is for."""
-    GGML_ASSERT(ggml_backend_buffer_is_multi_buffer(buffer), "this is a single buffer")
-    for part in buffer.context:
-        ggml_backend_buffer_set_usage(part, usage)

@@ -13,6 +13,7 @@ import numpy as np
 
 from .impl import GGML_ASSERT, NULL
 from .layout import ggml_is_contiguous
+from .lifetime import check_memory
 from .tensor import ggml_nbytes, ggml_tensor
 from .types import (
     GGML_TYPE_BF16,
@@ -60,10 +61,11 @@ def memory_view(address: int, size: int) -> memoryview:
 def tensor_view(tensor: ggml_tensor) -> memoryview:
     """The elements of an F32 or I32 tensor without gaps, one after the other, no copy.
 
-    Raises GGMLAbort for any other tensor, and for one without data.
+    Raises GGMLAbort for any other tensor, and for one without data or whose buffer has been freed.
     """
     GGML_ASSERT(tensor.data != NULL, f"tensor {tensor.name!r} has no data yet")
     GGML_ASSERT(tensor.type in LETTERS and ggml_is_contiguous(tensor), f"tensor {tensor.name!r} is no plain list")
+    check_memory(tensor)
     return memory_view(tensor.data, ggml_nbytes(tensor)).cast(LETTERS[tensor.type])
 
 
@@ -71,9 +73,10 @@ def tensor_array(tensor: ggml_tensor) -> np.ndarray:
     """The tensor's elements, shape (ne3, ne2, ne1, ne0), no copy.
 
     BF16 comes as uint16. A quantized type comes as its raw blocks: uint8 of shape (ne3, ne2, ne1, ne0 / blck_size,
-    type_size). Raises GGMLAbort when the tensor has no data.
+    type_size). Raises GGMLAbort when the tensor has no data or its buffer has been freed.
     """
     GGML_ASSERT(tensor.data != NULL, f"tensor {tensor.name!r} has no data yet")
+    check_memory(tensor)
     ne = tuple(tensor.ne)
     nb = tuple(tensor.nb)
     memory = memory_bytes(tensor.data, ggml_nbytes(tensor))

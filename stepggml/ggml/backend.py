@@ -1,7 +1,8 @@
-"""Calls through the backend tables: what a program says to buffers, backends and devices, and what happens where an
-entry is empty.
+"""Calls through the backend tables: what a program says to backends and devices, and how a tensor's bytes come and go
+through the buffer that holds them.
 
-Mirrors: ggml/src/ggml-backend.cpp, without the scheduler (backend_sched.py) and the registry (backend_reg.py).
+Mirrors: ggml/src/ggml-backend.cpp, without buffers (backend_buffer.py), the scheduler (backend_sched.py) and the
+registry (backend_reg.py).
 
 Leaves out: events of devices that have none here, and ggml_backend_compare_graph_backend (the debugger's diff does
 more).
@@ -13,11 +14,18 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
+from .backend_buffer import (
+    ggml_backend_buffer_get_alloc_size,
+    ggml_backend_buffer_get_base,
+    ggml_backend_buffer_init_tensor,
+    ggml_backend_buffer_is_host,
+    ggml_backend_buft_alloc_buffer,
+    ggml_backend_buft_get_alignment,
+    ggml_backend_buft_get_max_size,
+)
 from .backend_impl import (
-    SIZE_MAX,
     ggml_backend,
     ggml_backend_buffer,
-    ggml_backend_buffer_i,
     ggml_backend_buffer_type,
     ggml_backend_dev_props,
     ggml_backend_device,
@@ -26,144 +34,8 @@ from .backend_impl import (
 from .cgraph import ggml_cgraph
 from .impl import GGML_ASSERT, NULL
 from .layout import ggml_are_same_shape, ggml_are_same_stride
+from .lifetime import check_has_buffer
 from .tensor import ggml_nbytes, ggml_tensor
-
-# ----------------------------------------------------------------------------------------------------------------------
-# buffer type: how memory of one kind is allocated
-
-
-def ggml_backend_buft_name(buft: ggml_backend_buffer_type) -> str:
-    return buft.iface.get_name(buft)
-
-
-def ggml_backend_buft_alloc_buffer(buft: ggml_backend_buffer_type, size: int) -> ggml_backend_buffer | None:
-    """A buffer of `size` bytes, or None when the memory is missing. Size 0 gives an empty buffer without memory."""
-    if size == 0:
-        return ggml_backend_buffer_init(buft, ggml_backend_buffer_i(), None, 0)
-    return buft.iface.alloc_buffer(buft, size)
-
-
-def ggml_backend_buft_get_alignment(buft: ggml_backend_buffer_type) -> int:
-    """Bytes; every tensor starts on a multiple of it."""
-    return buft.iface.get_alignment(buft)
-
-
-def ggml_backend_buft_get_max_size(buft: ggml_backend_buffer_type) -> int:
-    """Bytes of the largest buffer that can be had."""
-    if buft.iface.get_max_size is not None:
-        return buft.iface.get_max_size(buft)
-    return SIZE_MAX
-
-
-def ggml_backend_buft_get_alloc_size(buft: ggml_backend_buffer_type, tensor: ggml_tensor) -> int:
-    """Bytes the tensor takes in this kind of memory; at least ggml_nbytes."""
-    if buft.iface.get_alloc_size is not None:
-        size = buft.iface.get_alloc_size(buft, tensor)
-        GGML_ASSERT(size >= ggml_nbytes(tensor), "a tensor needs at least its own bytes", got=size)
-        return size
-    return ggml_nbytes(tensor)
-
-
-def ggml_backend_buft_is_host(buft: ggml_backend_buffer_type) -> bool:
-    """Whether the data can be read and written through its address."""
-    if buft.iface.is_host is not None:
-        return buft.iface.is_host(buft)
-    return False
-
-
-def ggml_backend_buft_get_device(buft: ggml_backend_buffer_type) -> ggml_backend_device | None:
-    return buft.device
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# buffer: one allocation
-
-
-def ggml_backend_buffer_init(
-    buft: ggml_backend_buffer_type, iface: ggml_backend_buffer_i, context: Any, size: int
-) -> ggml_backend_buffer:
-    """Put a buffer object together; called by backends."""
-    return ggml_backend_buffer(iface=iface, buft=buft, context=context, size=size)
-
-
-def ggml_backend_buffer_name(buffer: ggml_backend_buffer) -> str:
-    """[S]: the name of its type."""
-    return ggml_backend_buft_name(buffer.buft)
-
-
-def ggml_backend_buffer_free(buffer: ggml_backend_buffer | None) -> None:
-    """Give the memory back. Tensors in it are gone from then on."""
-    if buffer is None:
-        return
-    if buffer.iface.free_buffer is not None:
-        buffer.iface.free_buffer(buffer)
-
-
-def ggml_backend_buffer_get_size(buffer: ggml_backend_buffer) -> int:
-    """Bytes."""
-    return buffer.size
-
-
-def ggml_backend_buffer_get_base(buffer: ggml_backend_buffer) -> int:
-    """Address of the first byte; NULL for an empty buffer and for a multi-buffer."""
-    if buffer.size == 0 or buffer.iface.get_base is None:
-        return NULL
-    base = buffer.iface.get_base(buffer)
-    GGML_ASSERT(base != NULL, "backend buffer base cannot be NULL")
-    return base
-
-
-def ggml_backend_buffer_init_tensor(buffer: ggml_backend_buffer, tensor: ggml_tensor) -> None:
-    """Let the buffer prepare a tensor that was just placed in it."""
-    if buffer.iface.init_tensor is not None:
-        buffer.iface.init_tensor(buffer, tensor)
-
-
-def ggml_backend_buffer_clear(buffer: ggml_backend_buffer, value: int) -> None:
-    """Fill with one byte value."""
-    if buffer.size == 0:
-        return
-    buffer.iface.clear(buffer, value)
-
-
-def ggml_backend_buffer_get_alignment(buffer: ggml_backend_buffer) -> int:
-    return ggml_backend_buft_get_alignment(buffer.buft)
-
-
-def ggml_backend_buffer_get_max_size(buffer: ggml_backend_buffer) -> int:
-    return ggml_backend_buft_get_max_size(buffer.buft)
-
-
-def ggml_backend_buffer_get_alloc_size(buffer: ggml_backend_buffer, tensor: ggml_tensor) -> int:
-    return ggml_backend_buft_get_alloc_size(buffer.buft, tensor)
-
-
-def ggml_backend_buffer_is_host(buffer: ggml_backend_buffer) -> bool:
-    return ggml_backend_buft_is_host(buffer.buft)
-
-
-def ggml_backend_buffer_set_usage(buffer: ggml_backend_buffer, usage: int) -> None:
-    """Say what the buffer is for; a multi-buffer tells its parts."""
-    from .alloc_ctx import ggml_backend_buffer_is_multi_buffer, ggml_backend_multi_buffer_set_usage
-
-    buffer.usage = usage
-    if ggml_backend_buffer_is_multi_buffer(buffer):
-        ggml_backend_multi_buffer_set_usage(buffer, usage)
-
-
-def ggml_backend_buffer_get_usage(buffer: ggml_backend_buffer) -> int:
-    return buffer.usage
-
-
-def ggml_backend_buffer_get_type(buffer: ggml_backend_buffer) -> ggml_backend_buffer_type:
-    return buffer.buft
-
-
-def ggml_backend_buffer_reset(buffer: ggml_backend_buffer) -> None:
-    """Forget state tied to tensors; the bytes stay."""
-    if buffer.iface.reset is not None:
-        buffer.iface.reset(buffer)
-
 
 # ----------------------------------------------------------------------------------------------------------------------
 # backend: a stream of work
@@ -355,15 +227,19 @@ def ggml_backend_reg_get_proc_address(reg: ggml_backend_reg, name: str) -> Calla
 # tensor data
 
 
+def buffer_of(tensor: ggml_tensor) -> ggml_backend_buffer:
+    """The buffer that holds the bytes, for a view its root's. Aborts when there is none, or it has been freed."""
+    if tensor.view_src is not None:
+        return check_has_buffer(tensor, tensor.view_src._buffer)
+    return check_has_buffer(tensor, tensor._buffer)
+
+
 def _data_range(tensor: ggml_tensor, offset: int, size: int, what: str) -> ggml_backend_buffer:
     """The buffer that holds `size` bytes at `offset` of the tensor.
 
     Aborts when there is none or the range leaves the tensor.
     """
-    buf = tensor.buffer
-    if tensor.view_src is not None:
-        buf = tensor.view_src.buffer
-    GGML_ASSERT(buf is not None, f"tensor {tensor.name!r}: tensor buffer not set")
+    buf = buffer_of(tensor)
     GGML_ASSERT(tensor.data != NULL, f"tensor {tensor.name!r}: tensor not allocated")
     nbytes = ggml_nbytes(tensor)
     inside = offset >= 0 and size >= 0 and offset + size <= nbytes
@@ -423,9 +299,11 @@ def ggml_backend_tensor_copy(src: ggml_tensor, dst: ggml_tensor) -> None:
     if src == dst:
         return
     nbytes = ggml_nbytes(src)
-    if ggml_backend_buffer_is_host(src.buffer):
+    src_buf = buffer_of(src)
+    dst_buf = buffer_of(dst)
+    if ggml_backend_buffer_is_host(src_buf):
         ggml_backend_tensor_set(dst, src.data, 0, nbytes)
-    elif ggml_backend_buffer_is_host(dst.buffer):
+    elif ggml_backend_buffer_is_host(dst_buf):
         ggml_backend_tensor_get(src, dst.data, 0, nbytes)
     elif not ggml_backend_buffer_copy_tensor(src, dst):
         staging = ctypes.create_string_buffer(nbytes)
@@ -435,9 +313,7 @@ def ggml_backend_tensor_copy(src: ggml_tensor, dst: ggml_tensor) -> None:
 
 def ggml_backend_buffer_copy_tensor(src: ggml_tensor, dst: ggml_tensor) -> bool:
     """Let dst's buffer copy directly; False when it cannot."""
-    dst_buf = dst.buffer
-    if dst.view_src is not None:
-        dst_buf = dst.view_src.buffer
+    dst_buf = buffer_of(dst)
     if dst_buf.iface.cpy_tensor is None:
         return False
     return dst_buf.iface.cpy_tensor(dst_buf, src, dst)

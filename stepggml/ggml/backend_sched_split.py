@@ -16,15 +16,8 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 
-from .backend import (
-    ggml_backend_buffer_get_usage,
-    ggml_backend_buffer_is_host,
-    ggml_backend_buffer_name,
-    ggml_backend_name,
-    ggml_backend_offload_op,
-    ggml_backend_supports_buft,
-    ggml_backend_supports_op,
-)
+from .backend import ggml_backend_name, ggml_backend_offload_op, ggml_backend_supports_buft, ggml_backend_supports_op
+from .backend_buffer import ggml_backend_buffer_get_usage, ggml_backend_buffer_is_host, ggml_backend_buffer_name
 from .backend_impl import GGML_BACKEND_BUFFER_USAGE_WEIGHTS, ggml_backend_buffer
 from .backend_sched_impl import (
     GGML_SCHED_MAX_SPLIT_INPUTS,

@@ -16,7 +16,6 @@ import os
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from enum import IntEnum
 
@@ -279,32 +278,6 @@ def ggml_aligned_free(ptr: int, size: int) -> None:
     """Give back what ggml_aligned_malloc returned. `size` is unused here, as in C on Linux."""
     if ptr != NULL:
         _libc.free(ptr)
-
-
-# Backend objects (buffers) are Python objects, yet a tensor's `buffer` field holds 8 bytes. Those bytes are the
-# object's own address (CPython's id), and this table leads back from the address to the object.
-_objects_by_address: dict[int, weakref.ref] = {}
-
-
-def address_of(obj: object | None) -> int:
-    """The address by which C memory refers to `obj`; NULL for None."""
-    if obj is None:
-        return NULL
-    address = id(obj)
-    if object_at(address) is not obj:
-        # new here, or where an object that is gone used to be
-        _objects_by_address[address] = weakref.ref(obj)
-    return address
-
-
-def object_at(address: int) -> object | None:
-    """The object `address_of` gave this address for; None for NULL or when it is gone."""
-    if address == NULL:
-        return None
-    ref = _objects_by_address.get(address)
-    if ref is None:
-        return None
-    return ref()
 
 
 # ----------------------------------------------------------------------------------------------------------------------

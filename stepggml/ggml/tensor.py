@@ -16,16 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from .context import GGML_OBJECT_SIZE, GGML_OBJECT_TYPE_TENSOR, ggml_context, ggml_new_object, ggml_object
-from .impl import (
-    GGML_ASSERT,
-    GGML_MAX_DIMS,
-    GGML_MAX_NAME,
-    GGML_MAX_OP_PARAMS,
-    GGML_MAX_SRC,
-    NULL,
-    address_of,
-    object_at,
-)
+from .impl import GGML_ASSERT, GGML_MAX_DIMS, GGML_MAX_NAME, GGML_MAX_OP_PARAMS, GGML_MAX_SRC, NULL
+from .lifetime import buffer_at
 from .op import GGML_OP_NONE, ggml_op, ggml_op_name, ggml_unary_op_name
 from .types import ggml_row_size, ggml_type_size, type_traits
 
@@ -87,12 +79,12 @@ class ggml_tensor(ctypes.Structure):
 
     @property
     def buffer(self) -> ggml_backend_buffer | None:
-        """The backend buffer that holds the data."""
-        return object_at(self._buffer)
+        """The backend buffer that holds the data; None also for one that has been freed."""
+        return buffer_at(self._buffer)
 
     @buffer.setter
     def buffer(self, buffer: ggml_backend_buffer | None) -> None:
-        self._buffer = address_of(buffer)
+        self._buffer = NULL if buffer is None else id(buffer)
 
     @property
     def name(self) -> str:

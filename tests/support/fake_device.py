@@ -26,7 +26,7 @@ from stepggml.ggml import (
     ggml_op_name,
     ggml_tensor,
 )
-from stepggml.ggml.backend import ggml_backend_buffer_init
+from stepggml.ggml.backend_buffer import ggml_backend_buffer_init
 
 
 class FakeDevice:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ...ggml import GGML_BACKEND_BUFFER_USAGE_WEIGHTS, GGML_OP_NONE, ggml_backend, ggml_cgraph, ggml_nbytes, ggml_tensor
 from ...ggml.array import memory_bytes
-from ...ggml.impl import object_at
+from ...ggml.lifetime import buffer_at
 from ...ggml.quants import rows_from_float
 from ..ask.why.past import Past
 from ..target.memory import Memory
@@ -128,7 +128,7 @@ def regions_of(structs: StructCopies, nodes: np.ndarray, read: Reader) -> tuple[
     """The buffers that are no weights: nodes write them, inputs lie in them."""
     regions = []
     for pointer in np.unique(structs.records["_buffer"]).tolist():
-        buffer = object_at(pointer) if pointer else None
+        buffer = buffer_at(pointer)
         if buffer is None or buffer.iface.get_base is None:
             continue
         base, size = buffer.iface.get_base(buffer), buffer.size
@@ -191,9 +191,12 @@ class Lane:
         address = ctypes.addressof(holder)
         for offset, data in region.parts:
             ctypes.memmove(address + offset, data, len(data))
-        data = self.scratch.records["data"]
+        records = self.scratch.records
+        data = records["data"]
         inside = (data >= region.base) & (data < region.base + region.size)
-        self.scratch.records["data"] = np.where(inside, data - np.uint64(region.base) + np.uint64(address), data)
+        records["data"] = np.where(inside, data - np.uint64(region.base) + np.uint64(address), data)
+        # the run's buffer may have been freed since; this memory is in none
+        records["_buffer"] = np.where(inside, np.uint64(0), records["_buffer"])
         self.memory.append((region, address, (holder, block)))
 
     def node(self, i: int) -> ggml_tensor:
