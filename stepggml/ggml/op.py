@@ -9,8 +9,9 @@ each file of ops/ ends with the records of its ops, and the switches look them u
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class ggml_prec(IntEnum):
     """op_params[0] of MUL_MAT."""
 
     GGML_PREC_DEFAULT = 0
-    GGML_PREC_F32 = 1  # [T]: 10
+    GGML_PREC_F32 = 1  # today: 10
 
 
 GGML_PREC_DEFAULT = ggml_prec.GGML_PREC_DEFAULT
@@ -87,18 +88,27 @@ def no_work(node: ggml_tensor, n_tasks: int) -> int:
 class OpRecord(NamedTuple):
     """All of an op but its builders.
 
-    symbol: the op as a formula, for graph listings. compute_forward(params, dst): the readable reference. n_tasks(node,
-    n_threads) and work_size(node, n_tasks): what ggml_graph_plan asks. inplace: ggml_op_can_inplace, the allocator may
-    put the result over a source. is_noop: nothing is executed; the result is another look at the same bytes.
+    symbol: ggml's own short form, for graph listings. formula: what is computed, in a line: a and b are src0 and src1,
+    d the result, indices in ne order; sub_formulas has those of the functions that op_params[0] chooses from, over x.
+    compute_forward(params, dst): the readable reference. n_tasks(node, n_threads) and work_size(node, n_tasks): what
+    ggml_graph_plan asks. inplace: ggml_op_can_inplace, the allocator may put the result over a source. is_noop: nothing
+    is executed; the result is another look at the same bytes.
     """
 
     op: int
     symbol: str
+    formula: str
     compute_forward: Callable[[ggml_compute_params, ggml_tensor], None]
     n_tasks: Callable[[ggml_tensor, int], int] = all_tasks
     work_size: Callable[[ggml_tensor, int], int] = no_work
     inplace: bool = False
     is_noop: bool = False
+    sub_formulas: Mapping[int, str] = MappingProxyType({})
+
+    @property
+    def name(self) -> str:
+        """Upper-case, as ggml_op_name has it."""
+        return ggml_op_name(self.op)
 
 
 def ggml_op_name(op: int) -> str:

@@ -64,6 +64,16 @@ def test_every_op_has_a_case():
     assert len(set(names)) == len(names)
 
 
+def test_every_record_says_what_its_op_computes():
+    for record in op_records.values():
+        assert record.symbol and record.formula, f"{record.name} has no formula"
+        assert record.name == ggml_op_name(record.op)
+    unary = op_records[g.GGML_OP_UNARY]
+    assert set(unary.sub_formulas) == set(range(g.GGML_UNARY_OP_COUNT))
+    formulas = list(unary.sub_formulas.values())
+    assert all(formulas) and len(set(formulas)) == len(formulas)
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_reference(case):
     check_reference(case)

@@ -61,4 +61,12 @@ def ggml_compute_forward_argmax(params: ggml_compute_params, dst: ggml_tensor) -
         out[0, 0, 0, i01] = ggml_vec_argmax_f32(x)
 
 
-RECORDS = (OpRecord(GGML_OP_ARGMAX, symbol="argmax(x)", compute_forward=ggml_compute_forward_argmax, n_tasks=one_task),)
+RECORDS = (
+    OpRecord(
+        GGML_OP_ARGMAX,
+        symbol="argmax(x)",
+        formula="the index of the largest element of each row",
+        compute_forward=ggml_compute_forward_argmax,
+        n_tasks=one_task,
+    ),
+)

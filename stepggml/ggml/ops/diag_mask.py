@@ -115,6 +115,7 @@ RECORDS = (
     OpRecord(
         GGML_OP_DIAG_MASK_INF,
         symbol="diag_mask_inf(x)",
+        formula="d[i,j] = -inf where i > n_past + j, else a[i,j]",
         compute_forward=ggml_compute_forward_diag_mask_inf,
         n_tasks=all_tasks,
         inplace=True,
@@ -122,6 +123,7 @@ RECORDS = (
     OpRecord(
         GGML_OP_DIAG_MASK_ZERO,
         symbol="diag_mask_zero(x)",
+        formula="d[i,j] = 0 where i > n_past + j, else a[i,j]",
         compute_forward=ggml_compute_forward_diag_mask_zero,
         n_tasks=all_tasks,
         inplace=True,

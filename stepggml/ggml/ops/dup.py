@@ -214,14 +214,26 @@ def dup_work_size(node: ggml_tensor, n_tasks: int) -> int:
 
 RECORDS = (
     OpRecord(
-        GGML_OP_DUP, symbol="x", compute_forward=ggml_compute_forward_dup, n_tasks=all_tasks, work_size=dup_work_size
+        GGML_OP_DUP,
+        symbol="x",
+        formula="the elements of a, one behind the other",
+        compute_forward=ggml_compute_forward_dup,
+        n_tasks=all_tasks,
+        work_size=dup_work_size,
     ),
     OpRecord(
         GGML_OP_CPY,
         symbol="x-\\>y",
+        formula="the elements of a, written into the bytes of b",
         compute_forward=ggml_compute_forward_cpy,
         n_tasks=all_tasks,
         work_size=dup_work_size,
     ),
-    OpRecord(GGML_OP_CONT, symbol="cont(x)", compute_forward=ggml_compute_forward_cont, n_tasks=all_tasks),
+    OpRecord(
+        GGML_OP_CONT,
+        symbol="cont(x)",
+        formula="the elements of a, one behind the other",
+        compute_forward=ggml_compute_forward_cont,
+        n_tasks=all_tasks,
+    ),
 )

@@ -67,5 +67,11 @@ def ggml_compute_forward_get_rows(params: ggml_compute_params, dst: ggml_tensor)
 
 
 RECORDS = (
-    OpRecord(GGML_OP_GET_ROWS, symbol="get_rows(x)", compute_forward=ggml_compute_forward_get_rows, n_tasks=one_task),
+    OpRecord(
+        GGML_OP_GET_ROWS,
+        symbol="get_rows(x)",
+        formula="d[:,j] = a[:, b[j]]: one row of a per index",
+        compute_forward=ggml_compute_forward_get_rows,
+        n_tasks=one_task,
+    ),
 )

@@ -220,6 +220,7 @@ RECORDS = (
     OpRecord(
         GGML_OP_MUL_MAT,
         symbol="X*Y",
+        formula="d[i,j] = sum over k of a[k,i]*b[k,j]",
         compute_forward=ggml_compute_forward_mul_mat,
         n_tasks=all_tasks,
         work_size=mul_mat_work_size,

@@ -138,10 +138,17 @@ def ggml_compute_forward_rms_norm(params: ggml_compute_params, dst: ggml_tensor)
 
 
 RECORDS = (
-    OpRecord(GGML_OP_NORM, symbol="norm(x)", compute_forward=ggml_compute_forward_norm, n_tasks=all_tasks),
+    OpRecord(
+        GGML_OP_NORM,
+        symbol="norm(x)",
+        formula="d[:,j] = (a - mean) / sqrt(var + eps), per row",
+        compute_forward=ggml_compute_forward_norm,
+        n_tasks=all_tasks,
+    ),
     OpRecord(
         GGML_OP_RMS_NORM,
         symbol="rms_norm(x)",
+        formula="d[:,j] = a / sqrt(mean(a*a) + eps), per row",
         compute_forward=ggml_compute_forward_rms_norm,
         n_tasks=all_tasks,
         inplace=True,

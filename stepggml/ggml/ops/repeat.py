@@ -100,6 +100,18 @@ def ggml_compute_forward_concat(params: ggml_compute_params, dst: ggml_tensor) -
 
 
 RECORDS = (
-    OpRecord(GGML_OP_REPEAT, symbol="repeat(x)", compute_forward=ggml_compute_forward_repeat, n_tasks=one_task),
-    OpRecord(GGML_OP_CONCAT, symbol="concat(x, y)", compute_forward=ggml_compute_forward_concat, n_tasks=all_tasks),
+    OpRecord(
+        GGML_OP_REPEAT,
+        symbol="repeat(x)",
+        formula="d[i,j] = a[i % ne0(a), j % ne1(a)]",
+        compute_forward=ggml_compute_forward_repeat,
+        n_tasks=one_task,
+    ),
+    OpRecord(
+        GGML_OP_CONCAT,
+        symbol="concat(x, y)",
+        formula="the elements of a, then those of b, along one dimension",
+        compute_forward=ggml_compute_forward_concat,
+        n_tasks=all_tasks,
+    ),
 )

@@ -277,6 +277,7 @@ RECORDS = (
     OpRecord(
         GGML_OP_ROPE,
         symbol="rope(x)",
+        formula="pairs of elements turned by an angle that grows with the position",
         compute_forward=ggml_compute_forward_rope,
         n_tasks=all_tasks,
         work_size=rope_work_size,

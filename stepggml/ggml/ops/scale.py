@@ -62,5 +62,12 @@ def ggml_compute_forward_scale(params: ggml_compute_params, dst: ggml_tensor) ->
 
 
 RECORDS = (
-    OpRecord(GGML_OP_SCALE, symbol="x*v", compute_forward=ggml_compute_forward_scale, n_tasks=one_task, inplace=True),
+    OpRecord(
+        GGML_OP_SCALE,
+        symbol="x*v",
+        formula="d = a * s",
+        compute_forward=ggml_compute_forward_scale,
+        n_tasks=one_task,
+        inplace=True,
+    ),
 )

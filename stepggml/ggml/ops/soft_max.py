@@ -142,6 +142,7 @@ RECORDS = (
     OpRecord(
         GGML_OP_SOFT_MAX,
         symbol="soft_max(x)",
+        formula="d[:,j] = exp(a - max) / sum: rows that add up to 1",
         compute_forward=ggml_compute_forward_soft_max,
         n_tasks=soft_max_n_tasks,
         work_size=soft_max_work_size,

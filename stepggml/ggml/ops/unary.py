@@ -73,6 +73,24 @@ unary_functions: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     GGML_UNARY_OP_EXP: ggml_vec_exp_f32,
 }
 
+# What each of them computes.
+unary_formulas = {
+    GGML_UNARY_OP_ABS: "|x|",
+    GGML_UNARY_OP_SGN: "1 where x > 0, -1 where x < 0, else 0",
+    GGML_UNARY_OP_NEG: "-x",
+    GGML_UNARY_OP_STEP: "1 where x > 0, else 0",
+    GGML_UNARY_OP_TANH: "tanh(x)",
+    GGML_UNARY_OP_ELU: "x where x > 0, else exp(x) - 1",
+    GGML_UNARY_OP_RELU: "x where x > 0, else 0",
+    GGML_UNARY_OP_SIGMOID: "1 / (1 + exp(-x))",
+    GGML_UNARY_OP_GELU: "0.5*x*(1 + tanh(0.79788456*x*(1 + 0.044715*x*x))), through a table of halves",
+    GGML_UNARY_OP_GELU_QUICK: "x / (1 + exp(-1.702*x)), through a table of halves",
+    GGML_UNARY_OP_SILU: "x / (1 + exp(-x))",
+    GGML_UNARY_OP_HARDSWISH: "x * min(1, max(0, (x + 3) / 6))",
+    GGML_UNARY_OP_HARDSIGMOID: "min(1, max(0, (x + 3) / 6))",
+    GGML_UNARY_OP_EXP: "exp(x)",
+}
+
 # The sub-ops that are worth more than one thread.
 THREADED = frozenset((GGML_UNARY_OP_GELU, GGML_UNARY_OP_GELU_QUICK, GGML_UNARY_OP_SILU))
 
@@ -272,6 +290,8 @@ RECORDS = (
     OpRecord(
         GGML_OP_UNARY,
         symbol="unary(x)",
+        formula="d[i,j] = f(a[i,j])",
+        sub_formulas=unary_formulas,
         compute_forward=ggml_compute_forward_unary,
         n_tasks=unary_n_tasks,
         inplace=True,

@@ -174,9 +174,44 @@ def ggml_compute_forward_nop(params: ggml_compute_params, dst: ggml_tensor) -> N
 
 
 RECORDS = (
-    OpRecord(GGML_OP_NONE, "none", ggml_compute_forward_nop, n_tasks=one_task, is_noop=True),
-    OpRecord(GGML_OP_VIEW, "view(x)", ggml_compute_forward_nop, n_tasks=one_task, is_noop=True),
-    OpRecord(GGML_OP_RESHAPE, "reshape(x)", ggml_compute_forward_nop, n_tasks=one_task, is_noop=True),
-    OpRecord(GGML_OP_PERMUTE, "permute(x)", ggml_compute_forward_nop, n_tasks=one_task, is_noop=True),
-    OpRecord(GGML_OP_TRANSPOSE, "transpose(x)", ggml_compute_forward_nop, n_tasks=one_task, is_noop=True),
+    OpRecord(
+        GGML_OP_NONE,
+        symbol="none",
+        formula="nothing is computed: the bytes come from outside the graph",
+        compute_forward=ggml_compute_forward_nop,
+        n_tasks=one_task,
+        is_noop=True,
+    ),
+    OpRecord(
+        GGML_OP_VIEW,
+        symbol="view(x)",
+        formula="another look at bytes of a; nothing is computed",
+        compute_forward=ggml_compute_forward_nop,
+        n_tasks=one_task,
+        is_noop=True,
+    ),
+    OpRecord(
+        GGML_OP_RESHAPE,
+        symbol="reshape(x)",
+        formula="another shape for the bytes of a; nothing is computed",
+        compute_forward=ggml_compute_forward_nop,
+        n_tasks=one_task,
+        is_noop=True,
+    ),
+    OpRecord(
+        GGML_OP_PERMUTE,
+        symbol="permute(x)",
+        formula="the dimensions of a in another order; nothing is computed",
+        compute_forward=ggml_compute_forward_nop,
+        n_tasks=one_task,
+        is_noop=True,
+    ),
+    OpRecord(
+        GGML_OP_TRANSPOSE,
+        symbol="transpose(x)",
+        formula="dimensions 0 and 1 of a exchanged: nothing is computed",
+        compute_forward=ggml_compute_forward_nop,
+        n_tasks=one_task,
+        is_noop=True,
+    ),
 )

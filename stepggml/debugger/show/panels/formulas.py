@@ -5,33 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+from ....ggml import ggml_op
+from ....ggml.ops import op_records
 from ...run.stops import NodeInfo
 from .values import number
-
-# a and b stand for src0 and src1, d for the result; indices in ne order.
-FORMULAS: dict[str, str] = {
-    "ADD": "d[i,j] = a[i,j] + b[i,j]",
-    "MUL": "d[i,j] = a[i,j] * b[i,j]",
-    "SUB": "d[i,j] = a[i,j] - b[i,j]",
-    "DIV": "d[i,j] = a[i,j] / b[i,j]",
-    "GET_ROWS": "d[:,j] = a[:, b[j]]: one row of a per index",
-    "NORM": "d[:,j] = (a - mean) / sqrt(var + eps), per row",
-    "RMS_NORM": "d[:,j] = a / sqrt(mean(a*a) + eps), per row",
-    "MUL_MAT": "d[i,j] = sum over k of a[k,i]*b[k,j]",
-    "SCALE": "d = a * s",
-    "DIAG_MASK_INF": "d[i,j] = -inf where i > n_past + j, else a[i,j]",
-    "SOFT_MAX": "d[:,j] = exp(a - max) / sum: rows that add up to 1",
-    "CPY": "the elements of a, written into the bytes of b",
-    "CONT": "the elements of a, one behind the other",
-    "VIEW": "another look at bytes of a; nothing is computed",
-    "RESHAPE": "another shape for the bytes of a; nothing is computed",
-    "PERMUTE": "the dimensions of a in another order; nothing is computed",
-    "TRANSPOSE": "dimensions 0 and 1 of a exchanged: nothing is computed",
-    "ROPE": "pairs of elements turned by an angle that grows with the position",
-    "ARGMAX": "the index of the largest element of each row",
-    "GELU": "0.5*x*(1 + tanh(0.79788456*x*(1 + 0.044715*x*x))), through a table of halves",
-    "SILU": "x / (1 + exp(-x))",
-}
 
 
 def as_float(word: int) -> float:
@@ -61,9 +38,19 @@ def parameters(op: str, words: Sequence[int]) -> str:
     return ""
 
 
+def op_formula(info: NodeInfo) -> str:
+    """The formula of the op, or of the function that its op_params choose."""
+    record = op_records.get(ggml_op[f"GGML_OP_{info.op}"])
+    if record is None:
+        return ""
+    if record.sub_formulas and info.op_params:
+        return record.sub_formulas.get(info.op_params[0], record.formula)
+    return record.formula
+
+
 def formula(info: NodeInfo, srcs: Sequence[NodeInfo]) -> str:
-    """One line about what a node computes; empty for an op that is not listed."""
-    text = FORMULAS.get(info.desc) or FORMULAS.get(info.op, "")
+    """One line about what a node computes, from the op's record; empty for an op that has none."""
+    text = op_formula(info)
     if info.op == "MUL_MAT" and srcs:
         text += f"; k runs over ne0 = {srcs[0].ne[0]}"
     elif info.op in ("ADD", "MUL", "SUB", "DIV") and len(srcs) > 1 and srcs[1].ne != info.ne:

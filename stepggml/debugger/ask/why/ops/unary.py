@@ -8,7 +8,7 @@ import numpy as np
 
 from .....ggml import ggml_cpu_init, ggml_get_unary_op, ggml_unary_op_name
 from .....ggml.ops._vec import ggml_gelu_f32, ggml_gelu_quick_f32, ggml_table_gelu_f16, ggml_table_gelu_quick_f16
-from .....ggml.ops.unary import unary_functions
+from .....ggml.ops.unary import unary_formulas, unary_functions
 from ..case import Case
 from ..record import EXACT, Bound, Explanation, Step
 
@@ -16,22 +16,6 @@ UNIT = 2.0**-24
 N_ROUNDINGS = 16
 SMALLEST_NORMAL = 2.0**-126
 
-FORMULAS = {
-    "ABS": "|x|",
-    "SGN": "sign of x",
-    "NEG": "-x",
-    "STEP": "1 where x > 0, else 0",
-    "TANH": "tanh(x)",
-    "ELU": "x where x > 0, else exp(x) - 1",
-    "RELU": "x where x > 0, else 0",
-    "SIGMOID": "1 / (1 + exp(-x))",
-    "GELU": "gelu(x), from the table of halves",
-    "GELU_QUICK": "x / (1 + exp(-1.702 x)), from the table of halves",
-    "SILU": "x / (1 + exp(-x))",
-    "HARDSWISH": "x * min(1, max(0, (x + 3) / 6))",
-    "HARDSIGMOID": "min(1, max(0, (x + 3) / 6))",
-    "EXP": "exp(x)",
-}
 # Functions whose exponentials, or divisions by a constant, each kernel computes in its own way.
 APPROXIMATE = frozenset(("TANH", "ELU", "SIGMOID", "SILU", "EXP", "HARDSWISH", "HARDSIGMOID"))
 TABLES = {
@@ -44,9 +28,10 @@ def explain_unary(case: Case) -> Explanation:
     """f(x)."""
     ggml_cpu_init()
     a = case.need(0)
-    name = ggml_unary_op_name(ggml_get_unary_op(case.tensor))
+    unary_op = ggml_get_unary_op(case.tensor)
+    name = ggml_unary_op_name(unary_op)
     x = np.float32(a.element(case.index))
-    value = unary_functions[ggml_get_unary_op(case.tensor)](np.array([x], dtype=np.float32))[0]
+    value = unary_functions[unary_op](np.array([x], dtype=np.float32))[0]
     if name in TABLES:
         steps = table_steps(name, x)
     elif name in ("SILU", "SIGMOID"):
@@ -59,7 +44,7 @@ def explain_unary(case: Case) -> Explanation:
         size = N_ROUNDINGS * UNIT * abs(float(value)) + SMALLEST_NORMAL
         bound = Bound(size, f"{N_ROUNDINGS} roundings of the result")
     return case.answer(
-        f"{FORMULAS[name]},  x = {a.text(*case.index)}",
+        f"{unary_formulas[unary_op]},  x = {a.text(*case.index)}",
         count=name,
         operands=(a.operand(*case.index, value=x),),
         steps=steps,
