@@ -81,7 +81,7 @@ def test_random_lines(talk: Conversation, seed: int) -> None:
             console.settings.__init__(confirm=False)
             for item in session.breakpoints.list():
                 session.breakpoints.remove(item.id)
-            console.displays.clear()
+            console.displays.texts.clear()
         if session.state != "stopped":
             talk.good("start", "si 30")
         if i % 500 == 499:

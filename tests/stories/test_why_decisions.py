@@ -21,9 +21,9 @@ from stepggml.debugger.ask.why.order import why_order
 from stepggml.debugger.errors import DebuggerError
 from stepggml.debugger.run.programs import Program, script_program
 from stepggml.debugger.session import Session
-from stepggml.debugger.show.panels import why_alloc as alloc_panel
-from stepggml.debugger.show.panels import why_backend as backend_panel
-from stepggml.debugger.show.panels import why_order as order_panel
+from stepggml.debugger.show.panels.why import alloc as alloc_panel
+from stepggml.debugger.show.panels.why import backend as backend_panel
+from stepggml.debugger.show.panels.why import order as order_panel
 from stepggml.ggml import ggml_nbytes
 
 SCRIPT = Path(__file__).resolve().parents[1] / "support" / "why_program.py"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 
+from stepggml.debugger.run.programs import model_program
 from stepggml.debugger.session import Session
 from stepggml.debugger.shell.console import Console
-from stepggml.debugger.shell.main import ProgramOutput, program_with
+from stepggml.debugger.shell.main import ProgramOutput
 from stepggml.runner import RunOptions
 
 N_NODES = 167  # of the built-in model: 3 + 4 layers * 40 + 4
@@ -19,7 +20,7 @@ class Conversation:
         options = {"n_predict": 3, "greedy": True, "n_threads": 1} | options
         self.out = io.StringIO()
         output = ProgramOutput()
-        self.session = Session(program_with(RunOptions(**options), output.put_token))
+        self.session = Session(model_program(RunOptions(**options), output.put_token))
         self.console = output.console = Console(self.session, self.out, colours=False, width=width)
         self.console.settings.confirm = False
 

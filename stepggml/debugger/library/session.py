@@ -18,16 +18,15 @@ import numpy as np
 from ...ggml import ggml_log_set, ggml_tensor
 from ...ggml.tensor import GGML_TENSOR_SIZE
 from ...runner import BUILT_IN_MODEL, RunOptions
-from ..ask.tensor_view import TensorView
+from ..ask.assign import check_writable, write_elements
 from ..errors import DebuggerError
 from ..run.breakpoints import Breakpoint
 from ..run.nodestops import Goal
-from ..run.programs import Program
+from ..run.programs import Program, model_program
 from ..run.stops import Stop
 from ..run.tracer import LineGoal
 from ..session import MIB
 from ..session import Session as EngineSession
-from ..shell.main import program_with
 from ..show import html
 from .tensors import Loans, Nodes, Tensor
 
@@ -112,7 +111,7 @@ class Session(EngineSession):
             heard[0]._pieces.append(piece)
             return True
 
-        session = cls(program_with(run_options, put_token), record_limit)
+        session = cls(model_program(run_options, put_token), record_limit)
         heard.append(session)
         return session
 
@@ -255,16 +254,14 @@ class Session(EngineSession):
 
         Nodes computed from here on see them; going back undoes it.
         """
-        from ..shell.commands.change import check_writable, write_elements
-
         self.loans.check()
         tensor = self.tensor(what)
-        check_writable(self.console, tensor)
+        check_writable(self, tensor)
         new = np.asarray(values)
         if new.dtype.kind not in "fiub":
             raise DebuggerError(f"{new.dtype} is no number and no array of numbers")
         pieces = ggml_slices(tensor, index)
-        write_elements(self.console, tensor, TensorView(tensor, self), pieces, new.transpose())
+        write_elements(self, tensor, pieces, new.transpose())
 
     def diff(self, what: str) -> Comparison:
         """Compare runs node by node, inherited and local error apart: diff("backend cpu ref"), diff("threads 1 4"),

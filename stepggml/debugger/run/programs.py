@@ -47,14 +47,14 @@ def print_token(id: int, piece: bytes) -> bool:
     return True
 
 
-def model_program(options: RunOptions) -> Program:
-    """The program that generates text with a model, as `stepggml run` does. Raises GGMLFileError for a file that is
-    none.
+def model_program(options: RunOptions, put_token: Callable[[int, bytes], bool] = print_token) -> Program:
+    """The program that generates text with a model, as `stepggml run` does, and gives each token's bytes to
+    `put_token`. Raises GGMLFileError for a file that is none.
     """
     program = open_program(options.model)
 
     def main() -> int:
-        program.generate(options, print_token)
+        program.generate(options, put_token)
         return 0
 
     name = os.path.basename(options.model)

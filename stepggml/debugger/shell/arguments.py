@@ -12,13 +12,11 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from ..errors import DebuggerError
 from . import names
-
-if TYPE_CHECKING:
-    from .console import Console
+from .interface import Shell
 
 WORD = "word"
 REST = "rest"
@@ -72,11 +70,11 @@ class Kind:
     placeholder = "WORD"
     takes = WORD
 
-    def parse(self, text: str, console: Console) -> Any:
+    def parse(self, text: str, shell: Shell) -> Any:
         """The value of what was typed. Raises DebuggerError with one line that says what is wrong."""
         return unquote(text)
 
-    def complete(self, text: str, console: Console) -> Iterable[str]:
+    def complete(self, text: str, shell: Shell) -> Iterable[str]:
         """Continuations: full replacements of `text`."""
         return ()
 
@@ -90,10 +88,10 @@ class Integer(Kind):
         self.minimum = minimum
         self.placeholder = placeholder
 
-    def parse(self, text: str, console: Console) -> int:
+    def parse(self, text: str, shell: Shell) -> int:
         value = read_integer(text)
         if value is None:
-            value = console.evaluate_integer(text, self.placeholder)
+            value = shell.evaluate_integer(text, self.placeholder)
         if self.minimum is not None and value < self.minimum:
             raise DebuggerError(f"{self.placeholder} must be at least {self.minimum}, got {text}")
         return value
@@ -104,7 +102,7 @@ class Number(Kind):
 
     placeholder = "X"
 
-    def parse(self, text: str, console: Console) -> float:
+    def parse(self, text: str, shell: Shell) -> float:
         try:
             value = float(text)
         except ValueError:
@@ -123,7 +121,7 @@ class RestOfLine(Kind):
     def __init__(self, placeholder: str = "TEXT") -> None:
         self.placeholder = placeholder
 
-    def parse(self, text: str, console: Console) -> str:
+    def parse(self, text: str, shell: Shell) -> str:
         return text.strip()
 
 
@@ -133,8 +131,8 @@ class CommandLine(RestOfLine):
     def __init__(self) -> None:
         super().__init__("COMMAND")
 
-    def complete(self, text: str, console: Console) -> Iterable[str]:
-        return names.command_names(console, text)
+    def complete(self, text: str, shell: Shell) -> Iterable[str]:
+        return shell.command_names(text)
 
 
 class ExpressionText(Kind):
@@ -143,11 +141,11 @@ class ExpressionText(Kind):
     placeholder = "EXPR"
     takes = REST
 
-    def parse(self, text: str, console: Console) -> str:
+    def parse(self, text: str, shell: Shell) -> str:
         return text.strip()
 
-    def complete(self, text: str, console: Console) -> Iterable[str]:
-        return complete_last_name(text, names.expression_names(console))
+    def complete(self, text: str, shell: Shell) -> Iterable[str]:
+        return complete_last_name(text, names.expression_names(shell))
 
 
 class Condition(ExpressionText):
@@ -155,7 +153,7 @@ class Condition(ExpressionText):
 
     placeholder = "if EXPR"
 
-    def parse(self, text: str, console: Console) -> str:
+    def parse(self, text: str, shell: Shell) -> str:
         return re.sub(r"^if\b\s*", "", text.strip())
 
 
@@ -164,8 +162,8 @@ class AddressValue(ExpressionText):
 
     placeholder = "ADDR"
 
-    def parse(self, text: str, console: Console) -> int:
-        return console.evaluate_address(text)
+    def parse(self, text: str, shell: Shell) -> int:
+        return shell.evaluate_address(text)
 
 
 class AddressWord(AddressValue):
@@ -179,11 +177,11 @@ class TensorRef(Kind):
 
     placeholder = "T"
 
-    def parse(self, text: str, console: Console) -> Any:
-        return console.evaluate_tensor(text)
+    def parse(self, text: str, shell: Shell) -> Any:
+        return shell.evaluate_tensor(text)
 
-    def complete(self, text: str, console: Console) -> Iterable[str]:
-        return complete_last_name(text, names.tensor_names(console))
+    def complete(self, text: str, shell: Shell) -> Iterable[str]:
+        return complete_last_name(text, names.tensor_names(shell))
 
 
 class ElementRef(TensorRef):
@@ -191,8 +189,8 @@ class ElementRef(TensorRef):
 
     placeholder = "T[i,j,k]"
 
-    def parse(self, text: str, console: Console) -> Any:
-        return console.evaluate_element(text)
+    def parse(self, text: str, shell: Shell) -> Any:
+        return shell.evaluate_element(text)
 
 
 class LocationText(Kind):
@@ -202,19 +200,19 @@ class LocationText(Kind):
     takes = "location"
     KINDS = ("node:", "op:", "name:/", "layer:", "tensor:")
 
-    def parse(self, text: str, console: Console) -> str:
+    def parse(self, text: str, shell: Shell) -> str:
         return unquote(text.strip())
 
-    def complete(self, text: str, console: Console) -> Iterable[str]:
+    def complete(self, text: str, shell: Shell) -> Iterable[str]:
         if text.startswith("op:"):
             return (f"op:{name}" for name in names.op_names())
         if text.startswith("tensor:"):
-            return (f"tensor:{name}" for name in names.weight_names(console))
+            return (f"tensor:{name}" for name in names.weight_names(shell))
         if text.startswith("node:"):
             return (
-                f"node:{name.removeprefix('node_')}" for name in names.tensor_names(console) if name.startswith("node_")
+                f"node:{name.removeprefix('node_')}" for name in names.tensor_names(shell) if name.startswith("node_")
             )
-        return [*self.KINDS, *names.location_names(console, text)]
+        return [*self.KINDS, *names.location_names(shell, text)]
 
 
 class FileName(Kind):
@@ -222,10 +220,10 @@ class FileName(Kind):
 
     placeholder = "FILE"
 
-    def parse(self, text: str, console: Console) -> str:
+    def parse(self, text: str, shell: Shell) -> str:
         return os.path.expanduser(unquote(text))
 
-    def complete(self, text: str, console: Console) -> Iterable[str]:
+    def complete(self, text: str, shell: Shell) -> Iterable[str]:
         folder, start = os.path.split(text)
         try:
             with os.scandir(os.path.expanduser(folder) or ".") as entries:
@@ -242,7 +240,7 @@ class Choice(Kind):
         self.choices = choices
         self.placeholder = "|".join(choices)
 
-    def parse(self, text: str, console: Console) -> str:
+    def parse(self, text: str, shell: Shell) -> str:
         if text in self.choices:
             return text
         found = [choice for choice in self.choices if choice.startswith(text)]
@@ -250,7 +248,7 @@ class Choice(Kind):
             raise DebuggerError(f"{text!r} is none of {', '.join(self.choices)}")
         return found[0]
 
-    def complete(self, text: str, console: Console) -> Iterable[str]:
+    def complete(self, text: str, shell: Shell) -> Iterable[str]:
         return self.choices
 
 
@@ -260,11 +258,11 @@ class CommandName(Kind):
     placeholder = "COMMAND"
     takes = REST
 
-    def parse(self, text: str, console: Console) -> str:
+    def parse(self, text: str, shell: Shell) -> str:
         return " ".join(text.split())
 
-    def complete(self, text: str, console: Console) -> Iterable[str]:
-        return names.command_names(console, text)
+    def complete(self, text: str, shell: Shell) -> Iterable[str]:
+        return shell.command_names(text)
 
 
 @dataclass(frozen=True)
@@ -286,7 +284,7 @@ class Format(Kind):
     placeholder = "/FMT"
     takes = FORMAT
 
-    def parse(self, text: str, console: Console) -> FormatSpec:
+    def parse(self, text: str, shell: Shell) -> FormatSpec:
         match = re.fullmatch(r"(\d{0,9})([a-z]*)", text)
         if match is None:
             raise DebuggerError(f"bad format /{text}: a count, a letter of x d u o t f a c q, a size of b h w g")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .console import Console
+from typing import Any
 
 MAX_LINES = 10_000
 
 
 class Collector:
-    """Lines being read. `finished(console, lines)` gets them and returns what to show."""
+    """Lines being read. `finished` gets them, and returns what to show. title: the command that reads them."""
 
-    def __init__(self, title: str, finished: Callable[[Console, list[str]], Any]) -> None:
+    def __init__(self, title: str, finished: Callable[[list[str]], Any]) -> None:
         self.title = title
         self.finished = finished
         self.lines: list[str] = []
@@ -34,6 +31,6 @@ class Collector:
         self.lines.append(text)
         return len(self.lines) >= MAX_LINES
 
-    def finish(self, console: Console) -> Any:
+    def finish(self) -> Any:
         """Hand the lines over."""
-        return self.finished(console, self.lines) or []
+        return self.finished(self.lines) or []

@@ -8,9 +8,9 @@
         \"\"\"
         return session.step_node(n)
 
-The first parameter is the session or, when it is called `console`, the console. The others are arguments; their kinds
-are in arguments.py. What a command returns is shown: a Stop (as a context view), a text, a line or lines; a command
-never prints. Files of commands/ are found by looking.
+The first parameter is the session or, when it is called `shell`, the shell (interface.py). The others are arguments;
+their kinds are in arguments.py. What a command returns is shown: a Stop (as a context view), a text, a line or lines; a
+command never prints. Files of commands/ are found by looking.
 """
 
 from __future__ import annotations
@@ -22,15 +22,13 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from ..errors import DebuggerError
 from ..hints import did_you_mean
-from . import names
-from .arguments import FORMAT, PLAIN_KINDS, REST, WORD, Choice, Kind, split_word
-
-if TYPE_CHECKING:
-    from .console import Console
+from ..session import Session
+from .arguments import FORMAT, PLAIN_KINDS, REST, Choice, Kind, split_word
+from .interface import Shell
 
 # Groups in the order of `help`, with what they are about.
 GROUPS: dict[str, str] = {
@@ -82,7 +80,7 @@ class Command:
     repeats: bool
     draws: bool
     parameters: tuple[Parameter, ...] = field(repr=False)
-    takes_console: bool = False
+    takes_shell: bool = False
 
     @property
     def summary(self) -> str:
@@ -111,7 +109,7 @@ class Command:
             words += "[/FMT]"
         return " ".join([words, *(p.usage for p in self.parameters if p.kind.takes != FORMAT)])
 
-    def parse(self, text: str, format_text: str | None, console: Console) -> list[Any]:
+    def parse(self, text: str, format_text: str | None, shell: Shell) -> list[Any]:
         """Values for the parameters. Raises DebuggerError."""
         parameters = list(self.parameters)
         values: list[Any] = []
@@ -119,7 +117,7 @@ class Command:
             parameter = parameters.pop(0)
             if format_text is None and text.startswith("/"):
                 format_text, text = split_word(text[1:])
-            values.append(parameter.kind.parse(format_text or "", console))
+            values.append(parameter.kind.parse(format_text or "", shell))
         elif format_text is not None:
             raise DebuggerError(f"{self.name} takes no format; usage: {self.usage}")
 
@@ -127,7 +125,7 @@ class Command:
             if parameter.many:
                 while text:
                     word, text = split_word(text)
-                    values.append(parameter.kind.parse(word, console))
+                    values.append(parameter.kind.parse(word, shell))
                 return values
             if not text:
                 if parameter.required:
@@ -139,7 +137,7 @@ class Command:
             word, text = take_argument(parameter.kind, text)
             if not word and parameter.required:
                 raise DebuggerError(f"{self.name} needs {parameter.kind.placeholder}; usage: {self.usage}")
-            values.append(parameter.kind.parse(word, console) if word else parameter.default)
+            values.append(parameter.kind.parse(word, shell) if word else parameter.default)
         if text:
             raise DebuggerError(f"{self.name}: too much: {text[:40]!r}; usage: {self.usage}{self._such_as()}")
         return values
@@ -147,9 +145,28 @@ class Command:
     def _such_as(self) -> str:
         return f"; for instance: {self.examples[0]}" if self.examples else ""
 
-    def call(self, values: list[Any], console: Console) -> Any:
+    def call(self, values: list[Any], shell: Shell) -> Any:
         """Run the command."""
-        return self.function(console if self.takes_console else console.session, *values)
+        return self.function(shell if self.takes_shell else shell.session, *values)
+
+
+def check_needs(needs: str, session: Session) -> None:
+    """Raise DebuggerError when the session is not where a command needs it to be.
+
+    needs: "" always, "run" a stopped run, "graph" a graph, "move" a stopped run or one that is yet to begin.
+    """
+    if not needs:
+        return
+    if session.state == "idle":
+        if needs == "move":
+            return
+        raise DebuggerError("nothing is running yet: `start` runs to the first line, `run` to the first breakpoint")
+    if session.state == "exited":
+        raise DebuggerError("the program has ended: `restart` runs it again, with the breakpoints kept")
+    if needs == "graph" and session.graph is None:
+        raise DebuggerError(
+            "there is no graph yet: `si` runs to the first node, `advance gpt2_graph` to where one is built"
+        )
 
 
 def take_argument(kind: Kind, text: str) -> tuple[str, str]:
@@ -262,7 +279,7 @@ def command(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a function a command.
 
-    needs: see names.check_needs. repeats: whether an empty line does it again. draws: `-o
+    needs: see check_needs. repeats: whether an empty line does it again. draws: `-o
     FILE` is an argument of its own; every other command can save what it shows with `-o FILE.svg`.
     """
     if group not in GROUPS:
@@ -281,7 +298,7 @@ def command(
                 repeats,
                 draws,
                 parameters,
-                takes_console=first.name == "console",
+                takes_shell=first.name == "shell",
             )
         )
         return function
@@ -312,51 +329,8 @@ def kind_of(annotation: Any) -> Kind:
 
 def load_commands() -> Registry:
     """Import every file of commands/, so that the registry is full."""
-    from . import commands
-
-    for module_info in pkgutil.iter_modules(commands.__path__):
+    folder = importlib.import_module(f"{__package__}.commands")
+    for module_info in pkgutil.iter_modules(folder.__path__):
         if not module_info.name.startswith("_"):
-            importlib.import_module(f"{commands.__name__}.{module_info.name}")
+            importlib.import_module(f"{folder.__name__}.{module_info.name}")
     return registry
-
-
-def complete(line: str, console: Console) -> list[tuple[str, int]]:
-    """Continuations of a line typed so far: (text, position it replaces from), best first."""
-    match = re.match(r"\s*([A-Za-z][\w-]*)(?:/\S*)?\s+", line)
-    if match is None:
-        typed = line.lstrip()
-        return [(name, len(line) - len(typed)) for name in names.command_names(console, typed)]
-    try:
-        first = registry.expand(match.group(1), registry.first_words())
-    except DebuggerError:
-        return []
-    typed = line[match.end() :]
-    group_words = registry.group_words(first)
-    if group_words and not re.search(r"\s", typed):
-        found = [(word, match.end()) for word in group_words if word.startswith(typed)]
-        if found or first not in registry.commands:
-            return found
-    try:
-        command, position, _format = registry.find(line)
-    except DebuggerError:
-        return []
-    return complete_argument(command, line, position, console)
-
-
-def complete_argument(command: Command, line: str, position: int, console: Console) -> list[tuple[str, int]]:
-    """Continuations of the argument that the end of the line is in; the arguments begin at `position`."""
-    for parameter in command.parameters:
-        kind = parameter.kind
-        if kind.takes == FORMAT:
-            continue
-        while True:
-            word, after = take_argument(kind, line[position:])
-            # a word is still being typed when nothing follows it, not even a blank
-            if not after and (kind.takes != WORD or not line[-1].isspace() or not word):
-                position = len(line) - len(line[position:].lstrip())
-                typed = line[position:]
-                return [(text, position) for text in kind.complete(typed, console) if text.startswith(typed)]
-            position = len(line) - len(after)
-            if not parameter.many:
-                break
-    return []

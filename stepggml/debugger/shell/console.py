@@ -10,37 +10,42 @@ from __future__ import annotations
 import os
 import re
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+import numpy as np
+
 from ..ask import expressions
 from ..errors import DebuggerError
 from ..run.stops import Stop
 from ..session import Session
-from ..show.context import stop_lines
+from ..show import svg
+from ..show.context import ViewOptions, stop_view
 from ..show.listing import Report, json_text
-from ..show.panels import svg
 from ..show.style import Line, Painter, as_lines
-from . import names
+from ..show.value_view import value_lines
 from .collector import Collector
-from .command import Command, load_commands, registry
+from .command import Command, check_needs, load_commands, registry
+from .completion import command_names
 from .files import write_file
 from .python import PythonSpace
+from .remembered import Bookmarks, Displays, SeenViews, Selection, UserWords
 from .settings import PDB_WORDS, Settings
 from .value_history import ValueHistory
 
 MAX_DEPTH = 16  # of scripts and user commands that call one another
-MAX_SEEN = 200  # views of stops that `back` can show again
 PROMPT = "(stepggml) "
 
 
 class Console:
-    """One user's conversation with one session.
+    """One user's conversation with one session: the Shell that commands see, and what front ends do with it.
 
     failed_asserts: how many `assert` commands did not hold. done: the user has asked to leave. collector: not None
-    while the lines of `define`, `python` or `commands` are being read.
+    while the lines of `define`, `python` or `commands` are being read. ask, full_screen: how a front end asks the user
+    a question, and how it takes the whole screen, if it can.
     """
 
     def __init__(
@@ -51,27 +56,25 @@ class Console:
         self.painter = Painter(out or sys.stdout, colours, width)
         self.settings = Settings()
         self.values = ValueHistory()
-        self.python = PythonSpace(self)
-        self.displays: dict[int, str] = {}
-        self.aliases: dict[str, str] = {}
-        self.definitions: dict[str, list[str]] = {}
+        names = {"session": session, "console": self, "np": np, "t": self.array_of}
+        self.python = PythonSpace(names, self.leave)
+        self.selection = Selection()
+        self.displays = Displays()
+        self.words = UserWords()
+        self.views = SeenViews()
+        self.bookmarks = Bookmarks()
         self.collector: Collector | None = None
-        self.frame_index = 0
-        self.list_position: tuple[str, int] | None = None
         self.last_line = ""
         self.repeat_line = ""
         self.failed_asserts = 0
         self.done = False
-        self.depth = 0
-        self.where: list[str] = []
-        self.confirm: Callable[[str], bool] = lambda question: True
-        self.is_muted = False  # what ggml's functions print comes from the debugger's own use of them
-        self.is_quiet = False  # commands of a script are not shown
-        self.checkpoints: list[Any] = []  # of commands/bookmarks.py
-        self.seen: list[list[Line]] = []  # the views of the last stops
-        self.seen_index = 0
-        self.shown_card: object = None  # the node card of the last stop
-        self.in_output = False  # the program has printed something and not ended the line
+        self.ask: Callable[[str], bool] = lambda question: True
+        self.full_screen: Callable[[], None] | None = None
+        self._where: list[str] = []  # scripts and user commands that are running, the innermost last
+        self._is_muted = False  # what ggml's functions print comes from the debugger's own use of them
+        self._is_quiet = False  # commands of a script are not shown
+        self._last_card: Any = None  # of the view shown last
+        self._in_output = False  # the program has printed something and not ended the line
 
     # ------------------------------------------------------------------------------------------------------------------
     # showing
@@ -81,12 +84,30 @@ class Console:
         """Columns of the page."""
         return self.settings.width or self.painter.width
 
+    @property
+    def view(self) -> ViewOptions:
+        """How stops and values are drawn now."""
+        settings = self.settings
+        return ViewOptions(
+            self.width, self.painter.height, settings.ctx, settings.ctx_lines, settings.edge_items, settings.precision
+        )
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether what is shown goes to a terminal."""
+        return self.painter.is_terminal
+
+    @property
+    def place(self) -> str:
+        """The line of the script that is running, or empty."""
+        return self._where[-1] if self._where else ""
+
     def show(self, lines: str | Line | Iterable[str | Line]) -> None:
         """Print lines, cut to the page. What the program has printed before keeps its own line."""
         width = self.width
         shown = as_lines(lines)
-        if shown and self.in_output:
-            self.in_output = False
+        if shown and self._in_output:
+            self._in_output = False
             self.write("\n")
         for line in shown:
             self.write(self.painter.paint(line.fit(width)) + "\n")
@@ -102,25 +123,25 @@ class Console:
 
     def program_output(self, text: str, style: str = "") -> None:
         """Print what the program prints, as it comes."""
-        if not text or self.is_muted:
+        if not text or self._is_muted:
             return
         for row in text.splitlines(keepends=True):
             line = Line((style, row.rstrip("\n")))
             self.write(self.painter.paint(line, strip=False) + ("\n" if row.endswith("\n") else ""))
-        self.in_output = not text.endswith("\n")
+        self._in_output = not text.endswith("\n")
 
     @contextmanager
     def muted(self) -> Iterator[None]:
         """While the debugger itself uses functions that print."""
-        self.is_muted = True
+        self._is_muted = True
         try:
             yield
         finally:
-            self.is_muted = False
+            self._is_muted = False
 
     def show_error(self, text: str) -> None:
         """Print a message of one line, with the script's place in front."""
-        place = f"{self.where[-1]}: " if self.where else ""
+        place = f"{self.place}: " if self.place else ""
         text = " ".join(text.split())
         for line in wrap_message(place + text, self.width):
             self.show(Line(("error", line)))
@@ -136,26 +157,25 @@ class Console:
 
     def show_stop(self, stop: Stop) -> None:
         """Print the context view of a stop, the displays, and run the breakpoints' commands."""
-        self.frame_index = 0
-        self.list_position = None
-        view = stop_lines(self, stop)
-        self.seen = [*self.seen[1 - MAX_SEEN :], view]
-        self.seen_index = len(self.seen) - 1
-        self.show(view)
-        for number in list(self.displays):
-            self.show_display(number)
+        self.selection.choose(0)
+        view = stop_view(self.session, stop, self.view, self._last_card)
+        self._last_card = view.card
+        self.views.add(view.lines)
+        self.show(view.lines)
+        for number in self.displays:
+            self.show(self.display_lines(number))
         for breakpoint_id in stop.breakpoints:
             self.run_breakpoint_commands(breakpoint_id)
 
-    def show_display(self, number: int) -> None:
-        """Print one `display` expression."""
-        from .commands.look import show_value
-
-        text = self.displays[number]
+    def display_lines(self, number: int) -> list[Line]:
+        """One `display` expression."""
+        text = self.displays.texts[number]
         try:
-            self.show(show_value(self, text, title=f"{number}: {text}"))
+            value, notes = self.evaluate_noted(text)
+            lines = value_lines(self.session, value, self.view, f"{number}: {text}")
         except DebuggerError as error:
-            self.show(Line(("dim", f"{number}: {text} = "), ("warn", str(error))))
+            return [Line(("dim", f"{number}: {text} = "), ("warn", str(error)))]
+        return lines if isinstance(value, expressions.TensorView) else lines + notes
 
     def run_breakpoint_commands(self, breakpoint_id: int) -> None:
         """Run what `commands` attached to a breakpoint."""
@@ -191,7 +211,7 @@ class Console:
     def attempt(self, text: str) -> bool:
         """run_line without the net."""
         if self.collector is not None:
-            self.collect(text)
+            self.take_line(text)
             return True
         line = text.strip()
         if "\x00" in line or len(line) > 100_000:
@@ -212,15 +232,15 @@ class Console:
 
     def execute(self, line: str) -> bool:
         """Run a command line. Raises what the command raises."""
-        line = self.translate(self.expand_alias(line))
+        line = self.translate(self.words.expand(line))
         word = line.split(None, 1)[0]
-        if word in self.definitions:
+        if word in self.words.definitions:
             self.run_definition(word, line.split()[1:])
             return True
         command, text, format_text = registry.resolve(line)
         if not command.repeats:
             self.repeat_line = ""
-        names.check_needs(command.needs, self.session)
+        check_needs(command.needs, self.session)
         if command.needs == "move" and command.name != "continue" and self.session.state == "idle":
             self.session.start()
         text, ending = split_ending(command, text)
@@ -241,16 +261,6 @@ class Console:
         data = result.data if isinstance(result, Report) else {"text": [str(line) for line in as_lines(result or [])]}
         self.write(json_text(data) + "\n")
 
-    def expand_alias(self, line: str) -> str:
-        """The line with the user's alias in front replaced. An alias may use another one, not itself."""
-        seen: set[str] = set()
-        while True:
-            word, _blank, rest = line.partition(" ")
-            if word not in self.aliases or word in seen:
-                return line
-            seen.add(word)
-            line = f"{self.aliases[word]} {rest}".strip()
-
     def translate(self, line: str) -> str:
         """The line in gdb's words, for those whose fingers know pdb's (`set muscle pdb`)."""
         if self.settings.muscle != "pdb":
@@ -261,11 +271,27 @@ class Console:
     def run_definition(self, name: str, arguments: list[str]) -> None:
         """Run a user's command: $arg0, $arg1, ... and $argc stand for what was typed behind its name."""
         with self.nested(name):
-            for line in self.definitions[name]:
+            for line in self.words.definitions[name]:
                 for i, argument in enumerate(arguments):
                     line = line.replace(f"$arg{i}", argument)
                 self.run_line(line.replace("$argc", str(len(arguments))))
         self.repeat_line = " ".join([name, *arguments])
+
+    def leave(self) -> None:
+        """End the conversation after this command."""
+        self.done = True
+
+    def assert_failed(self) -> None:
+        """Count an `assert` that does not hold."""
+        self.failed_asserts += 1
+
+    def confirm(self, question: str) -> bool:
+        """The user's answer; True where questions are switched off."""
+        return not self.settings.confirm or self.ask(question)
+
+    def command_names(self, text: str) -> list[str]:
+        """Commands, aliases and user commands that begin with `text`."""
+        return command_names(text, self)
 
     def repeat_with(self, line: str) -> None:
         """Let an empty line do `line` next, instead of the command just typed: the next page of a listing."""
@@ -282,26 +308,28 @@ class Console:
     @contextmanager
     def nested(self, place: str) -> Iterator[None]:
         """While a script or a user's command runs. Raises DebuggerError when they go too deep."""
-        if self.depth >= MAX_DEPTH:
+        if len(self._where) >= MAX_DEPTH:
             raise DebuggerError(f"{place}: more than {MAX_DEPTH} scripts or user commands inside one another")
-        self.depth += 1
-        self.where.append(place)
+        self._where.append(place)
         try:
             yield
         finally:
-            self.depth -= 1
-            self.where.pop()
+            self._where.pop()
 
     # ------------------------------------------------------------------------------------------------------------------
     # several lines
 
-    def collect(self, text: str) -> None:
+    def collect(self, title: str, finished: Callable[[list[str]], Any]) -> None:
+        """Read lines up to `end`, and show what `finished` makes of them."""
+        self.collector = Collector(title, finished)
+
+    def take_line(self, text: str) -> None:
         """Take a line for `define`, `python` or `commands`; the last one ends it."""
         collector = self.collector
         assert collector is not None
         if collector.take(text):
             self.collector = None
-            self.show(collector.finish(self))
+            self.show(collector.finish())
 
     def source(self, path: str) -> None:
         """Run the commands of a file, showing each. Raises DebuggerError when it cannot be read."""
@@ -314,7 +342,7 @@ class Console:
         name = os.path.basename(path)
         with self.nested(name):
             for number, line in enumerate(lines, 1):
-                self.where[-1] = f"{name}:{number}"
+                self._where[-1] = f"{name}:{number}"
                 self.run_script_line(line)
                 if self.done:
                     break
@@ -322,14 +350,13 @@ class Console:
 
     def run_quietly(self, path: str) -> None:
         """source() without showing the commands."""
-        self.is_quiet = True
+        self._is_quiet = True
         try:
             self.source(path)
         except DebuggerError as error:
             self.show_error(str(error))
         finally:
-            self.is_muted = False  # what ggml's functions print comes from the debugger's own use of them
-        self.is_quiet = False
+            self._is_quiet = False
 
     def run_script_line(self, line: str) -> None:
         """A line of a script: shown behind the prompt, unless it is empty, a comment or `echo`; an empty one does not
@@ -339,7 +366,7 @@ class Console:
         if self.collector is None:
             if not text or (text.startswith("#") and not text[1:2].isdigit()):
                 return
-            if not text.startswith("echo") and not self.is_quiet:
+            if not text.startswith("echo") and not self._is_quiet:
                 self.show(Line(("prompt", PROMPT), text))
         self.run_line(line)
 
@@ -356,7 +383,11 @@ class Console:
     @property
     def scope(self) -> expressions.Scope:
         """Where the names of an expression come from now."""
-        return expressions.Scope(self.session, self.frame_index, self.values.lookup)
+        return expressions.Scope(self.session, self.selection.frame_index, self.values.lookup)
+
+    def array_of(self, name: str) -> np.ndarray:
+        """A tensor's values, shape (ne3, ne2, ne1, ne0): `t(name)` of Python statements."""
+        return np.asarray(self.scope.tensor(name).numpy)
 
     def evaluate(self, text: str) -> Any:
         """The value of an expression. Raises DebuggerError."""
@@ -404,6 +435,4 @@ def split_ending(command: Command, text: str) -> tuple[str, str]:
 
 def wrap_message(text: str, width: int) -> list[str]:
     """A message as one line, or as several where the page is too narrow for it."""
-    import textwrap
-
     return textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=True) or [""]

@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from typing import TextIO
 
 from ...ggml import ggml_log_level, ggml_log_set
-from ...runner import RunOptions, open_program
-from ..run.programs import Program, model_program
+from ..run.programs import model_program
 from ..session import Session
 from ..show.style import Line
 from .console import Console
@@ -26,8 +23,9 @@ def debug_main(args: argparse.Namespace) -> int:
     Returns the exit status: 1 when an `assert` command failed. Raises GGMLFileError for a model file that is none.
     """
     output = ProgramOutput()
-    session = Session(program_with(args.options, output.put_token))
+    session = Session(model_program(args.options, output.put_token))
     console = output.console = Console(session)
+    console.full_screen = lambda: open_full_screen(console)
     ggml_log_set(output.log)
     try:
         interactive = sys.stdin.isatty() and not args.batch
@@ -42,17 +40,6 @@ def debug_main(args: argparse.Namespace) -> int:
         ggml_log_set(None)
         session.close()
     return EXIT_ASSERT if console.failed_asserts else EXIT_OK
-
-
-def program_with(options: RunOptions, put_token: Callable[[int, bytes], bool]) -> Program:
-    """The program of a model file, its text going to `put_token`. Raises GGMLFileError."""
-    runner = open_program(options.model)
-
-    def main() -> int:
-        runner.generate(options, put_token)
-        return EXIT_OK
-
-    return replace(model_program(options), main=main)
 
 
 class ProgramOutput:
@@ -133,6 +120,13 @@ def open_prompt(console: Console) -> None:
         console.run_line("start")
         console.repeat_line = ""
     Repl(console).run()
+
+
+def open_full_screen(console: Console) -> None:
+    """The `tui` command."""
+    from .tui import open_tui
+
+    open_tui(console)
 
 
 def banner(console: Console) -> list[Line]:

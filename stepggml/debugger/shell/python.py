@@ -6,14 +6,10 @@ import ast
 import contextlib
 import io
 import reprlib
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..errors import DebuggerError
-
-if TYPE_CHECKING:
-    from .console import Console
 
 short = reprlib.Repr()
 short.maxstring = short.maxother = 400
@@ -21,23 +17,11 @@ short.maxlist = short.maxtuple = short.maxdict = short.maxset = 40
 
 
 class PythonSpace:
-    """The user's Python names. `session`, `np`, and `t(name)` for a tensor's values in numpy's order are there from the
-    start.
-    """
+    """The user's Python names: those given at the start, and what statements add to them. leave: called by exit()."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.names: dict[str, Any] = {
-            "__name__": "__console__",
-            "session": console.session,
-            "console": console,
-            "np": np,
-            "t": self.values_of,
-        }
-
-    def values_of(self, name: str) -> np.ndarray:
-        """A tensor's values, shape (ne3, ne2, ne1, ne0)."""
-        return np.asarray(self.console.scope.tensor(name).numpy)
+    def __init__(self, names: Mapping[str, Any], leave: Callable[[], None]) -> None:
+        self.names: dict[str, Any] = {"__name__": "__console__", **names}
+        self.leave = leave
 
     def run(self, text: str) -> str:
         """Run statements; returns what they printed. The last one's value is printed if it is an expression. Raises
@@ -58,7 +42,7 @@ class PythonSpace:
         except DebuggerError:
             raise
         except SystemExit:
-            self.console.done = True
+            self.leave()
         except Exception as error:
             raise DebuggerError(f"{printed.getvalue()}{type(error).__name__}: {error}".replace("\n", " ")) from None
         return printed.getvalue().rstrip("\n")

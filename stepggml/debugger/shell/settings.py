@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..errors import DebuggerError
-
-PANES = ("source", "node", "changes")
+from ..show.context import PANES
 
 # pdb's short words whose meaning here would be another, or none.
 PDB_WORDS = {

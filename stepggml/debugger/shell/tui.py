@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
@@ -37,13 +37,10 @@ from prompt_toolkit.output import ColorDepth, Output
 from prompt_toolkit.styles import Style
 
 from ..errors import DebuggerError
-from ..show.panels import screen
+from ..show import panes
 from ..show.style import MAX_WIDTH, MIN_WIDTH, SGR, Line, Painter, rule
-from .console import PROMPT
-from .repl import CommandCompleter, CommandLexer, open_history
-
-if TYPE_CHECKING:
-    from .console import Console
+from .console import PROMPT, Console
+from .prompt import CommandCompleter, CommandLexer, open_history
 
 WIDE = 120  # columns from which panes stand side by side
 MAX_OUTPUT = 5000  # lines kept
@@ -171,20 +168,21 @@ class Tui:
         return self.app.output.get_size().columns if self.app is not None else MIN_WIDTH
 
     def _make_panes(self) -> dict[str, Window]:
+        session, selection = self.console.session, self.console.selection
         drawn = {
-            "source": lambda width, height: screen.source(self.console, width, height),
-            "node": lambda width, height: screen.node(self.console, width, height),
-            "graph": lambda width, height: screen.graph(self.console, width, height),
-            "memory": lambda width, height: screen.memory(self.console, width, height),
+            "source": lambda width, height: panes.source(session, selection.frame_index, width, height),
+            "node": lambda width, height: panes.node(session, width, height),
+            "graph": lambda width, height: panes.graph(session, width, height),
+            "memory": lambda width, height: panes.memory(session, width, height),
         }
         weights = {"source": 4, "node": 6, "graph": 3, "memory": 3}
-        panes = {}
+        windows = {}
         for name, render in drawn.items():
             size = Dimension(min=1, preferred=100, weight=weights[name])
-            panes[name] = Window(Pane(self, name, render), height=size, width=Dimension(weight=1))
+            windows[name] = Window(Pane(self, name, render), height=size, width=Dimension(weight=1))
         output = FormattedTextControl(self._output_text, show_cursor=False)
-        panes["output"] = Window(output, height=Dimension(min=1, preferred=100, weight=4))
-        return panes
+        windows["output"] = Window(output, height=Dimension(min=1, preferred=100, weight=4))
+        return windows
 
     def _layout(self) -> Layout:
         processors = [BeforeInput(self._prompt)]
@@ -213,17 +211,17 @@ class Tui:
         return self._layouts[key]
 
     def _arrange(self, zoom: str | None, is_wide: bool) -> Any:
-        panes = self.panes
+        windows = self.panes
         if zoom is not None:
-            return HSplit([panes[zoom]])
+            return HSplit([windows[zoom]])
         between = Window(width=1, char=self.painter.encodable("│"), style="class:line-rule")
         if is_wide:
-            left = HSplit([panes["source"], panes["graph"]])
-            right = HSplit([panes["node"], panes["memory"]])
+            left = HSplit([windows["source"], windows["graph"]])
+            right = HSplit([windows["node"], windows["memory"]])
             columns = VSplit([left, between, right], height=Dimension(min=1, weight=3, preferred=100))
-            return HSplit([columns, panes["output"]])
-        lower = VSplit([panes["graph"], between, panes["memory"]], height=Dimension(min=1, weight=3, preferred=100))
-        return HSplit([panes["source"], panes["node"], lower, panes["output"]])
+            return HSplit([columns, windows["output"]])
+        lower = VSplit([windows["graph"], between, windows["memory"]], height=Dimension(min=1, weight=3, preferred=100))
+        return HSplit([windows["source"], windows["node"], lower, windows["output"]])
 
     def fragments(self, line: Line) -> StyleAndTextTuples:
         """A line for prompt_toolkit."""
@@ -380,7 +378,7 @@ class Tui:
             self.busy = False
             return None
 
-    def confirm(self, question: str) -> bool:
+    def ask(self, question: str) -> bool:
         """Ask in the command line; called by a command, in its thread."""
         self._answered.clear()
         self.question = question
@@ -396,14 +394,14 @@ class Tui:
     def show(self) -> None:
         """Take the whole screen until the user leaves; the console is then as it was, the session where it is."""
         console = self.console
-        kept = console.painter, console.confirm, console.settings.ctx
-        console.painter, console.confirm = self.painter, self.confirm
+        kept = console.painter, console.ask, console.settings.ctx
+        console.painter, console.ask = self.painter, self.ask
         # the panes are the view of a stop
         console.settings.ctx = ()
         try:
             self.app.run()
         finally:
-            console.painter, console.confirm, console.settings.ctx = kept
+            console.painter, console.ask, console.settings.ctx = kept
 
 
 def open_tui(console: Console, input: Input | None = None, output: Output | None = None) -> None:

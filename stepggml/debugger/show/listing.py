@@ -6,16 +6,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import DebuggerError
 from ..run.stops import Badge, Origin
 from .style import Line
-
-if TYPE_CHECKING:
-    from ..shell.console import Console
 
 MAX_ROWS = 20_000
 
@@ -84,17 +81,3 @@ def plain_data(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
-
-
-def show_page(console: Console, lines: list[Line], page: Page, command: str, words: str) -> list[Line]:
-    """The lines, and how to see what follows; an empty line does it."""
-    if page.last >= page.n:
-        console.repeat_with("")
-        return lines
-    # what came before FROM TO, such as a pattern, stays
-    kept = re.sub(r"\s*\b(all|\d+[\s,:-]+\d+|\d+)\s*$", "", " " + words).strip()
-    following = " ".join(word for word in (command, kept, str(page.last)) if word)
-    console.repeat_with(following)
-    everything = " ".join(word for word in (command, kept, "all") if word)
-    hint = f"… {page.n - page.last:,} more: an empty line or `{following}`; `{everything}` shows everything"
-    return [*lines, Line("  ", ("hint", hint))]

@@ -14,8 +14,9 @@ from debugger_console import N_NODES, Conversation
 
 from stepggml.debugger.errors import DebuggerError
 from stepggml.debugger.shell.arguments import split_word
-from stepggml.debugger.shell.command import GROUPS, complete, load_commands
+from stepggml.debugger.shell.command import GROUPS, load_commands
 from stepggml.debugger.shell.commands.script import read_size
+from stepggml.debugger.shell.completion import complete
 from stepggml.debugger.show.listing import read_page
 from stepggml.ggml import ggml_log_set
 
@@ -51,9 +52,9 @@ def bring_back(talk: Conversation) -> None:
     session, console = talk.session, talk.console
     console.collector = None
     console.done = False
-    console.aliases.clear()
-    console.definitions.clear()
-    console.displays.clear()
+    console.words.aliases.clear()
+    console.words.definitions.clear()
+    console.displays.texts.clear()
     console.settings.__init__(confirm=False)
     for item in session.breakpoints.list():
         if item.spec != "op:ARGMAX":
@@ -63,7 +64,7 @@ def bring_back(talk: Conversation) -> None:
     if session.engine.cursor.in_reference:  # `sk` stepped into a node, where time stands still
         start_anew(talk)
     session.goto((0, NODE))
-    console.in_output = False
+    console._in_output = False
 
 
 def start_anew(talk: Conversation) -> None:
@@ -399,7 +400,7 @@ def test_any_output_can_be_saved_as_svg(talk: Conversation, tmp_path: Path) -> N
 
 
 def test_checkpoints_and_stops_seen_before(talk: Conversation) -> None:
-    talk.console.checkpoints.clear()
+    talk.console.bookmarks.clear()
     talk.good("checkpoint", "si 3")
     view = talk.good("si")
     assert "node_33" in view

@@ -22,7 +22,8 @@ from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from stepggml.debugger.shell.repl import CommandLexer, Repl, open_history, toolbar_text
+from stepggml.debugger.shell.prompt import CommandLexer, open_history, toolbar_text
+from stepggml.debugger.shell.repl import Repl
 from stepggml.ggml import ggml_log_set
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -102,7 +103,7 @@ def test_several_lines(talk: Conversation) -> None:
     talk.console.done = False
     # Ctrl-C inside gives up the definition
     text = keys(talk, "define eight", ENTER, "p 8", ENTER, CTRL_C, "p 9", ENTER)
-    assert "= 9" in text and "eight" not in talk.console.definitions
+    assert "= 9" in text and "eight" not in talk.console.words.definitions
 
 
 def test_questions_are_asked(talk: Conversation) -> None:
@@ -234,7 +235,7 @@ def test_in_a_terminal(tmp_path: Path) -> None:
     terminal.send("\x03")  # in the middle of a computation
     terminal.expect(r"(?s)interrupt.*\(stepggml\)")
     terminal.send("when\r")
-    terminal.expect(r"eval \d+, node \d+")
+    terminal.expect(r"eval \d+, node -?\d+")
     terminal.send("q\r")
     terminal.expect(r"Quit anyway\? \(y or n\)")
     terminal.send("y\r")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ...ask.why.backend import find_sched
 from ...errors import DebuggerError
 from ...show.listing import Report
@@ -13,13 +11,11 @@ from ...target.mappings import mappings_of
 from ...target.splits import splits_of
 from ..arguments import Rest
 from ..command import command
-
-if TYPE_CHECKING:
-    from ..console import Console
+from ..interface import Shell
 
 
 @command("info mmap", aliases=("info mappings",), group="memory", needs="run")
-def info_mmap(console: Console, what: Rest = "") -> list[Line]:
+def info_mmap(shell: Shell, what: Rest = "") -> list[Line]:
     """Show the mapped files: which bytes still are in memory, under which buffer, which tensors lie where.
 
     `all` lists every tensor, not only the first and the last few.
@@ -29,22 +25,22 @@ def info_mmap(console: Console, what: Rest = "") -> list[Line]:
     """
     if what not in ("", "all"):
         raise DebuggerError(f"info mmap: cannot read {what!r}: `all` lists every tensor")
-    found = mappings_of(console.session)
+    found = mappings_of(shell.session)
     if not found:
         return Report([Line("no file is mapped at this point of the run")], {"mappings": []})
     lines = []
     for mapping in found:
-        lines += mappings_panel.render(mapping, console.width, what == "all")
+        lines += mappings_panel.render(mapping, shell.width, what == "all")
     return Report(lines, {"mappings": found})
 
 
 @command("info splits", group="look", needs="run")
-def info_splits(console: Console) -> list[Line]:
+def info_splits(shell: Shell) -> list[Line]:
     """List the splits of the graph: which backend runs which nodes, and what is copied to it before.
 
     Example: info splits
     """
-    engine = console.session.engine
+    engine = shell.session.engine
     sched = find_sched(engine)
     if sched is None or not sched.context_buffer:
         return Report(
@@ -61,6 +57,6 @@ def info_splits(console: Console) -> list[Line]:
             (str(item.number), ("type", item.backend), span, ("name", names), ", ".join(item.inputs) or "nothing")
         )
     state = "of the graph at hand" if sched.is_alloc else "of the graph before"
-    title = rule("splits", console.width, plural(len(splits), "split"), plural(len(sched.backends), "backend"), state)
+    title = rule("splits", shell.width, plural(len(splits), "split"), plural(len(sched.backends), "backend"), state)
     headers = ("split", "backend", "nodes", "", "copied there first")
-    return Report([title, *table(headers, rows, console.width, align="rllll", flex=4)], {"splits": splits})
+    return Report([title, *table(headers, rows, shell.width, align="rllll", flex=4)], {"splits": splits})

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ...compare.diff_runs import diff, read_request
 from ...show.listing import Report
 from ...show.panels import diff as diff_panel
 from ..arguments import Rest
 from ..command import command
-
-if TYPE_CHECKING:
-    from ..console import Console
+from ..interface import Shell
 
 
 @command("diff", group="compare", repeats=False)
-def diff_command(console: Console, what: Rest = "") -> Report:
+def diff_command(shell: Shell, what: Rest = "") -> Report:
     """Compare two runs node by node, and name the first node that goes wrong.
 
     Two errors are told apart: inherited, what run B's own chain has come to, and local, what B makes of A's inputs.
@@ -29,6 +25,6 @@ def diff_command(console: Console, what: Rest = "") -> Report:
     Example: diff kernels base over 0.001%
     """
     request = read_request(what)
-    with console.muted():
-        comparison = diff(console.session, request)
-    return Report(diff_panel.render(comparison, console.width), comparison)
+    with shell.muted():
+        comparison = diff(shell.session, request)
+    return Report(diff_panel.render(comparison, shell.width), comparison)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import textwrap
-from typing import TYPE_CHECKING
-
-from ....ggml import ggml_blck_size, ggml_n_dims, ggml_nbytes, ggml_nelements, ggml_tensor, ggml_type_size
+from ....ggml import ggml_blck_size, ggml_n_dims, ggml_nbytes, ggml_nelements, ggml_type_size
+from ...ask.known import known_tensors, last_writer
 from ...ask.tensor_view import TensorView
 from ...errors import DebuggerError
 from ...run.stops import NodeInfo
@@ -13,22 +11,22 @@ from ...show.panels import hexdump as hexdump_panel
 from ...show.panels import memory_map
 from ...show.panels.node import badge_part, label, place_text
 from ...show.panels.scalars import float_bits
+from ...show.repacked import repacked_lines
 from ...show.style import Line, rule, table
 from ...target.elements import address_of_element
 from ...target.mappings import mappings_of
-from ...target.repacked import GROUP_ROWS, group_text, in_group, is_repacked, read_block, text_of
+from ...target.repacked import GROUP_ROWS, in_group, is_repacked, read_block
 from ..arguments import Address, AddressArg, Count, Element, Fmt, Tensor, Word
 from ..command import command
-
-if TYPE_CHECKING:
-    from ..console import Console
+from ..interface import Shell
+from ..listings import choose_pool
 
 SIZES = {"b": 1, "h": 2, "w": 4, "g": 8}
 MAX_DUMP = 1 << 16
 
 
 @command("x", group="memory")
-def examine(console: Console, fmt: Fmt, address: Address | None = None) -> list[Line]:
+def examine(shell: Shell, fmt: Fmt, address: Address | None = None) -> list[Line]:
     """Show memory: /N how many, /x d u o t f c the form, /b h w g the size of each (1, 2, 4, 8 bytes).
 
     ADDR is a number, a tensor (its data), or an expression. /2f shows floats, /4hf halves. An empty line goes on.
@@ -40,35 +38,25 @@ def examine(console: Console, fmt: Fmt, address: Address | None = None) -> list[
         raise DebuggerError("x needs an address, for instance: x/8xw node_3, x/4f KQ, x/16xb 0x7f0012345678")
     letter = fmt.letter or "x"
     size = SIZES[fmt.size or ("b" if letter == "c" else "w")]
-    data = console.session.read(address, fmt.count * size)
+    data = shell.session.read(address, fmt.count * size)
     following = f"x/{fmt.count}{letter}{fmt.size} {address + len(data):#x}"
-    console.repeat_with(following)
-    return [*whose_bytes(console, address), *hexdump_panel.render_units(address, data, letter, size, console.width)]
+    shell.repeat_with(following)
+    return [*whose_bytes(shell, address), *hexdump_panel.render_units(address, data, letter, size, shell.width)]
 
 
-def whose_bytes(console: Console, address: int) -> list[Line]:
+def whose_bytes(shell: Shell, address: int) -> list[Line]:
     """A warning when the tensor that named an address does not own the bytes there (yet, or any longer), or when
     somebody's rows lie side by side there.
     """
     tensor = getattr(address, "tensor", None)
-    badge = console.session.badge(tensor) if tensor is not None else None
+    badge = shell.session.badge(tensor) if tensor is not None else None
     if badge is not None and badge.kind not in ("LIVE", "VIEW-OF"):
         return [Line(("warn", f"these are not its values: {badge.text}"))]
-    return repacked_lines(console, tensor or console.session.owner_of(address), indent="", style="warn")
-
-
-def repacked_lines(console: Console, tensor: ggml_tensor | None, i1: int = 0, indent: str = "  ", style: str = "dim"):  # noqa: ANN201
-    """How the rows of a repacked tensor lie; nothing for any other."""
-    if tensor is None or not is_repacked(tensor):
-        return []
-    name = tensor.name or "the tensor"
-    text = f"{name} is repacked, sixteen rows side by side in {text_of(tensor)}: {group_text(tensor, i1)}"
-    rows = textwrap.wrap(text, console.width - len(indent), subsequent_indent="  ")
-    return [Line(indent, (style, row)) for row in rows]
+    return repacked_lines(tensor or shell.session.owner_of(address), shell.width, indent="", style="warn")
 
 
 @command("hexdump", aliases=("hd",), group="memory")
-def hexdump(console: Console, address: AddressArg, length: Count = 64) -> list[Line]:
+def hexdump(shell: Shell, address: AddressArg, length: Count = 64) -> list[Line]:
     """Show LENGTH bytes (default 64) at an address or at a tensor's data, as hex and as characters.
 
     Example: hexdump node_3
@@ -76,24 +64,24 @@ def hexdump(console: Console, address: AddressArg, length: Count = 64) -> list[L
     """
     if length > MAX_DUMP:
         raise DebuggerError(f"hexdump shows at most {MAX_DUMP:,} bytes at once")
-    data = console.session.read(address, length)
-    shown = data[: 16 * 4 * console.settings.page]
-    lines = [*whose_bytes(console, address), *hexdump_panel.render(address, shown, console.width)]
-    console.repeat_with(f"hexdump {address + len(shown):#x} {length}")
+    data = shell.session.read(address, length)
+    shown = data[: 16 * 4 * shell.settings.page]
+    lines = [*whose_bytes(shell, address), *hexdump_panel.render(address, shown, shell.width)]
+    shell.repeat_with(f"hexdump {address + len(shown):#x} {length}")
     if len(shown) < len(data):
         lines.append(Line("  ", ("hint", f"… {len(data) - len(shown):,} bytes more: an empty line goes on")))
     return lines
 
 
 @command("addr", group="memory", needs="run")
-def addr(console: Console, element: Element) -> list[Line]:
+def addr(shell: Shell, element: Element) -> list[Line]:
     """Spell out where T[i,j,k] lies: base + i*nb0 + j*nb1 + ..., the bytes there, the value, who else has these bytes.
 
     Example: addr KQ[1,2,0]
     Example: addr K[3,1,2]
     """
     tensor, index = element
-    session = console.session
+    session = shell.session
     info = session.info(tensor)
     place = address_of_element(tensor, *index)
     n_dims = max(1, ggml_n_dims(tensor), 4 - next(k for k, i in enumerate([*reversed(index), 1]) if i))
@@ -101,7 +89,7 @@ def addr(console: Console, element: Element) -> list[Line]:
     lines = [
         rule(
             f"{info.name or hex(info.address)}[{shown}]",
-            console.width,
+            shell.width,
             info.type,
             f"ne {list(info.ne)}",
             f"nb {list(info.nb)}",
@@ -113,17 +101,17 @@ def addr(console: Console, element: Element) -> list[Line]:
     lines.append(Line("  ", ("dim", " + ".join(terms))))
     lines.append(Line("  ", ("address", place.text)))
     lines.append(Line("  ", ("dim", "that is "), place_text(info), f" +{place.address - tensor.data:,} B"))
-    lines += repacked_lines(console, tensor, index[1])
-    data = read_block(tensor, index, console.session.read)
+    lines += repacked_lines(tensor, shell.width, index[1])
+    data = read_block(tensor, index, shell.session.read)
     lines.append(Line("  ", ("dim", "bytes "), data[:40].hex(" ") + (" …" if len(data) > 40 else "")))
-    lines.append(value_line(console, tensor, index, place.within_block))
-    lines += alias_lines(console, place.address, place.size, info.address)
+    lines.append(value_line(shell, tensor, index, place.within_block))
+    lines += alias_lines(shell, place.address, place.size, info.address)
     return lines
 
 
-def value_line(console: Console, tensor, index: tuple[int, ...], within_block: int | None) -> Line:  # noqa: ANN001
+def value_line(shell: Shell, tensor, index: tuple[int, ...], within_block: int | None) -> Line:  # noqa: ANN001
     """The element's value, with the badge of its tensor."""
-    view = TensorView(tensor, console.session)
+    view = TensorView(tensor, shell.session)
     value = view.value()
     line = Line("  ", ("dim", "value "))
     if value.array is None:
@@ -137,11 +125,12 @@ def value_line(console: Console, tensor, index: tuple[int, ...], within_block: i
     return line.add("  ").add(badge_part(value.badge)).add(("dim", f"  {value.note}" if value.note else ""))
 
 
-def alias_lines(console: Console, address: int, size: int, but: int) -> list[Line]:
+def alias_lines(shell: Shell, address: int, size: int, but: int) -> list[Line]:
     """Other tensors whose data cover an address: those that exist already, and how many will come."""
     rows = []
     n_to_come = 0
-    for info in known_tensors(console):
+    session = shell.session
+    for info in known_tensors(session.snapshot(), lambda at: session.info(session.tensor(at))):
         if info.address == but or not info.data or not info.data <= address <= info.data + info.nbytes - size:
             continue
         if info.badge.kind == "NOT-COMPUTED":
@@ -150,7 +139,7 @@ def alias_lines(console: Console, address: int, size: int, but: int) -> list[Lin
         rows.append(alias_row(info, address))
     if not rows and not n_to_come:
         return [Line("  ", ("dim", "no other tensor covers these bytes"))]
-    lines = table(("also in", "", "", "", ""), rows[:12], console.width, flex=0) if rows else []
+    lines = table(("also in", "", "", "", ""), rows[:12], shell.width, flex=0) if rows else []
     if len(rows) > 12:
         lines.append(Line("  ", ("dim", f"… and {len(rows) - 12} more")))
     if n_to_come:
@@ -164,55 +153,37 @@ def alias_row(info: NodeInfo, address: int) -> tuple:
     return (("name", label(info)), ("op", info.desc), ("type", info.type), badge_part(info.badge), where)
 
 
-def known_tensors(console: Console) -> list[NodeInfo]:
-    """Nodes, leafs and weights as plain data."""
-    from .info import all_tensors
-
-    return all_tensors(console)
-
-
 @command("xinfo", group="memory", needs="run")
-def xinfo(console: Console, address: Address) -> list[Line]:
+def xinfo(shell: Shell, address: Address) -> list[Line]:
     """Say what lies at an address: which pool, buffer, object or tensor, and whose bytes they are now.
 
     Example: xinfo node_3
     """
-    region = console.session.region_of(address)
-    lines = [rule(f"{address:#x}", console.width)]
+    region = shell.session.region_of(address)
+    lines = [rule(f"{address:#x}", shell.width)]
     if region is None:
         return [*lines, Line("  nothing of the program's: no pool and no buffer holds this address")]
     lines.append(Line("  ", ("type", region.kind), "  ", ("name", region.text)))
     lines.append(
         Line("  ", ("dim", f"{region.name}: {region.base:#x} to {region.base + region.size:#x}, {region.size:,} B"))
     )
-    writer = last_writer(console, address)
+    nodes = shell.session.snapshot().nodes if shell.session.graph is not None else ()
+    writer = last_writer(nodes, shell.session.node_index, address)
     if writer is not None:
         lines.append(
             Line("  ", ("dim", "last written by "), ("name", label(writer)), f" {writer.desc}, node {writer.index}")
         )
     elif region.kind == "buffer":
         lines.append(Line("  ", ("dim", "no node of this evaluation has written here yet")))
-    owner = console.session.owner_of(address)
+    owner = shell.session.owner_of(address)
     if owner is not None and is_repacked(owner):
-        lines += repacked_lines(console, owner, (address - owner.data) // owner.nb[1])
-    lines += alias_lines(console, address, 1, 0)
+        lines += repacked_lines(owner, shell.width, (address - owner.data) // owner.nb[1])
+    lines += alias_lines(shell, address, 1, 0)
     return lines
 
 
-def last_writer(console: Console, address: int) -> NodeInfo | None:
-    """The last node computed in this evaluation that wrote to an address."""
-    current = console.session.node_index
-    found = None
-    for node in console.session.snapshot().nodes if console.session.graph is not None else ():
-        if node.is_noop or not node.data or node.index is None or node.index > current:
-            continue
-        if node.data <= address < node.data + node.nbytes:
-            found = node
-    return found
-
-
 @command("distance", group="memory", needs="run")
-def distance(console: Console, a: AddressArg, b: AddressArg) -> Line:
+def distance(shell: Shell, a: AddressArg, b: AddressArg) -> Line:
     """Say how many bytes lie between two addresses or two tensors' data.
 
     Example: distance node_0 node_3
@@ -223,32 +194,32 @@ def distance(console: Console, a: AddressArg, b: AddressArg) -> Line:
 
 
 @command("vmmap", group="memory", needs="run")
-def vmmap(console: Console) -> list[Line]:
+def vmmap(shell: Shell) -> list[Line]:
     """Draw the program's memory: context pools, backend buffers and mapped files by address, with their use.
 
     As with every command, -o FILE.svg saves what is shown.
 
     Example: vmmap
     """
-    snapshot = console.session.snapshot(nodes=False)
-    mappings = mappings_of(console.session, tensors=False)
+    snapshot = shell.session.snapshot(nodes=False)
+    mappings = mappings_of(shell.session, tensors=False)
     if not snapshot.pools and not snapshot.buffers and not mappings:
         return [Line("no memory of ggml's yet")]
-    return memory_map.render(snapshot.pools, snapshot.buffers, console.width, mappings)
+    return memory_map.render(snapshot.pools, snapshot.buffers, shell.width, mappings)
 
 
 @command("telescope", group="memory", needs="run")
-def telescope(console: Console, tensor: Tensor) -> list[Line]:
+def telescope(shell: Shell, tensor: Tensor) -> list[Line]:
     """Follow a tensor's pointers: struct, src[], view_src, data, buffer.
 
     Example: telescope KQ
     """
-    return [rule("telescope", console.width), *telescope_lines(console, tensor, "", 0)]
+    return [rule("telescope", shell.width), *telescope_lines(shell, tensor, "", 0)]
 
 
-def telescope_lines(console: Console, tensor, label: str, depth: int) -> list[Line]:  # noqa: ANN001
+def telescope_lines(shell: Shell, tensor, label: str, depth: int) -> list[Line]:  # noqa: ANN001
     """One tensor and, two levels deep, what it points to."""
-    info = console.session.info(tensor)
+    info = shell.session.info(tensor)
     margin = "  " + "    " * depth
     line = Line(
         margin,
@@ -264,7 +235,7 @@ def telescope_lines(console: Console, tensor, label: str, depth: int) -> list[Li
     if depth <= 1:
         for k, address in enumerate(info.src_addresses):
             try:
-                lines += telescope_lines(console, console.session.tensor(address), f"src[{k}]", depth + 1)
+                lines += telescope_lines(shell, shell.session.tensor(address), f"src[{k}]", depth + 1)
             except DebuggerError as error:
                 lines.append(Line(margin, "    ", ("warn", f"src[{k}]: {error}")))
     if info.view_src and depth == 0:
@@ -272,29 +243,27 @@ def telescope_lines(console: Console, tensor, label: str, depth: int) -> list[Li
     if depth == 0:
         lines.append(Line(margin, "    ", ("dim", "data → "), ("address", f"{info.data:#x}"), f"  {place_text(info)}"))
         lines.append(Line(margin, "    ", ("dim", "buffer → "), info.buffer or "none"))
-        lines += repacked_lines(console, tensor, indent=margin + "    ")
+        lines += repacked_lines(tensor, shell.width, indent=margin + "    ")
     return lines
 
 
 @command("walk", group="memory", needs="run")
-def walk(console: Console, tensor: Tensor) -> list[Line]:
+def walk(shell: Shell, tensor: Tensor) -> list[Line]:
     """Show in which order the elements are met when memory is read from front to back: what the strides mean.
 
     Example: walk K
     Example: walk Q
     """
-    info = console.session.info(tensor)
+    info = shell.session.info(tensor)
     blck_size = ggml_blck_size(tensor.type)
     lines = [
-        rule(
-            f"{info.name or hex(info.address)}", console.width, info.type, f"ne {list(info.ne)}", f"nb {list(info.nb)}"
-        )
+        rule(f"{info.name or hex(info.address)}", shell.width, info.type, f"ne {list(info.ne)}", f"nb {list(info.nb)}")
     ]
     if ggml_nelements(tensor) == 0:
         return [*lines, Line("  no elements")]
     if info.repacked:
         # nb says how rows lie elsewhere; here a block of each comes before the next block of the first
-        return [*lines, *repacked_lines(console, tensor)]
+        return [*lines, *repacked_lines(tensor, shell.width)]
     axes = sorted((k for k in range(4) if info.ne[k] > 1), key=lambda k: (info.nb[k], k))
     if not axes:
         return [*lines, Line("  one element only")]
@@ -346,16 +315,14 @@ def walk_rows(info: NodeInfo, axes: list[int], blck_size: int) -> list[Line]:
 
 
 @command("vis", group="memory", needs="run")
-def vis(console: Console, pool: Word = "", count: Count = 6) -> list[Line]:
+def vis(shell: Shell, pool: Word = "", count: Count = 6) -> list[Line]:
     """Draw the cells of a context's pool: object header, tensor struct, data, free room. Newest objects unless named.
 
     Example: vis
     Example: vis ctx_w 3
     """
-    from .info import choose_pool
-
-    pools = console.session.snapshot().pools
+    pools = shell.session.snapshot().pools
     if not pools:
         return [Line("no context has been made yet")]
     chosen, _rest = choose_pool(pools, pool)
-    return memory_map.render_cells(chosen, min(count, 200), console.width)
+    return memory_map.render_cells(chosen, min(count, 200), shell.width)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ....runner import Program, open_program
 from ...errors import DebuggerError
 from ...run.stops import NodeInfo
@@ -12,35 +10,33 @@ from ...show.panels.node import short_buffer
 from ...show.style import Line, rule, table
 from ..arguments import AnyInteger, Rest
 from ..command import command
-
-if TYPE_CHECKING:
-    from ..console import Console
+from ..interface import Shell
 
 
-def model_path(console: Console) -> str:
+def model_path(shell: Shell) -> str:
     """The model file being debugged. Raises DebuggerError for a program without one."""
-    path = console.session.program.model_path
+    path = shell.session.program.model_path
     if not path:
         raise DebuggerError("this program has no model file")
     return path
 
 
 @command("info vocab", group="look")
-def info_vocab(console: Console, text: Rest = "") -> list[Line]:
+def info_vocab(shell: Shell, text: Rest = "") -> list[Line]:
     """Show token ids as text, or the tokens of a text; without arguments, facts about the vocabulary.
 
     Example: info vocab Old Mr. Crow
     Example: info vocab 12 13
     """
-    with console.muted():
-        return vocabulary(console, open_program(model_path(console)), text)
+    with shell.muted():
+        return vocabulary(shell, open_program(model_path(shell)), text)
 
 
-def vocabulary(console: Console, program: Program, text: str) -> Report:
+def vocabulary(shell: Shell, program: Program, text: str) -> Report:
     """What `info vocab` shows. Raises DebuggerError for ids that are none."""
     if not text:
         facts = program.info().vocabulary
-        lines = [rule("vocabulary", console.width), *(Line(f"  {name}: {value}") for name, value in facts.items())]
+        lines = [rule("vocabulary", shell.width), *(Line(f"  {name}: {value}") for name, value in facts.items())]
         return Report(lines, facts)
     words = text.replace(",", " ").split()
     if all(word.isdigit() and len(word) < 10 for word in words):
@@ -52,21 +48,18 @@ def vocabulary(console: Console, program: Program, text: str) -> Report:
     except RuntimeError as error:
         raise DebuggerError(str(error)) from None
     rows = [(str(id), repr(piece)[1:]) for id, piece in zip(ids, pieces, strict=True)]
-    return [
-        rule("tokens", console.width, f"{len(ids)}"),
-        *table(("id", "bytes"), rows[:200], console.width, align="rl"),
-    ]
+    return [rule("tokens", shell.width, f"{len(ids)}"), *table(("id", "bytes"), rows[:200], shell.width, align="rl")]
 
 
 @command("info model", aliases=("info file",), group="look")
-def info_model(console: Console) -> list[Line]:
+def info_model(shell: Shell) -> list[Line]:
     """Show the model file: format, size, hyper-parameters, how many tensors of which type.
 
     Example: info model
     """
-    with console.muted():
-        facts = open_program(model_path(console)).info()
-    lines = [rule(facts.model.rsplit("/", 1)[-1], console.width, facts.format, f"{facts.file_size:,} B")]
+    with shell.muted():
+        facts = open_program(model_path(shell)).info()
+    lines = [rule(facts.model.rsplit("/", 1)[-1], shell.width, facts.format, f"{facts.file_size:,} B")]
     lines += [Line("  ", ("name", name), f" = {value}") for name, value in facts.hparams.items()]
     types: dict[str, list[int]] = {}
     for row in facts.tensors:
@@ -77,20 +70,20 @@ def info_model(console: Console) -> list[Line]:
 
 
 @command("info gguf", group="look")
-def info_gguf(console: Console) -> list[Line]:
+def info_gguf(shell: Shell) -> list[Line]:
     """Show the key-value pairs of a GGUF model file.
 
     Example: info gguf
     """
-    with console.muted():
-        facts = open_program(model_path(console)).info()
+    with shell.muted():
+        facts = open_program(model_path(shell)).info()
     if "gguf" not in facts.format.lower():
         return [Line(f"this model is no GGUF file: {facts.format}; `info model` describes it")]
-    return info_model(console)
+    return info_model(shell)
 
 
 @command("info kv", group="memory", needs="graph")
-def info_kv(console: Console, layer: AnyInteger | None = None, position: AnyInteger | None = None) -> list[Line]:
+def info_kv(shell: Shell, layer: AnyInteger | None = None, position: AnyInteger | None = None) -> list[Line]:
     """Show the key and value memory: which bytes this evaluation's tokens go to, per layer.
 
     LAYER and POSITION narrow it to one token's bytes.
@@ -98,7 +91,7 @@ def info_kv(console: Console, layer: AnyInteger | None = None, position: AnyInte
     Example: info kv
     Example: info kv 1 2
     """
-    session = console.session
+    session = shell.session
     snapshot = session.snapshot()
     buffers = {item.name: item for item in snapshot.buffers if item.kind == "kv"}
     writes = [n for n in snapshot.nodes if n.buffer in buffers and not n.is_noop and n.data]
@@ -107,7 +100,7 @@ def info_kv(console: Console, layer: AnyInteger | None = None, position: AnyInte
     tokens = f"{session.n_past} tokens before, {session.n_tokens} in this evaluation"
     lines = []
     for item in buffers.values():
-        lines.append(rule(item.name, console.width, f"{item.size:,} B at {item.base:#x}", tokens))
+        lines.append(rule(item.name, shell.width, f"{item.size:,} B at {item.base:#x}", tokens))
     rows = []
     for node in writes:
         if layer is not None and node.il != layer:
@@ -123,7 +116,7 @@ def info_kv(console: Console, layer: AnyInteger | None = None, position: AnyInte
             ),
         ]
     headers = ("node", "layer", "bytes of", "from", "place", "bytes", "state")
-    lines += table(headers, rows[: 4 * console.settings.page], console.width, align="lrlllrl")
+    lines += table(headers, rows[: 4 * shell.settings.page], shell.width, align="lrlllrl")
     return Report(lines, {"buffers": list(buffers.values()), "writes": writes})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,28 +13,26 @@ from ...show.style import Line, rule
 from ..arguments import Expression, Rest
 from ..command import command
 from ..files import write_file
-
-if TYPE_CHECKING:
-    from ..console import Console
+from ..interface import Shell
 
 MAX_SVG_CELLS = 20_000
 MAX_PNG_CELLS = 1 << 24
 
 
 @command("hist", group="look", needs="run")
-def hist(console: Console, expression: Expression) -> list[Line]:
+def hist(shell: Shell, expression: Expression) -> list[Line]:
     """Show how the elements of a tensor or array are distributed.
 
     Example: hist node_6
     """
-    array, notes = numbers_of(console, expression)
-    title = rule(expression, console.width, f"{array.size:,} elements")
-    return [title, *pictures.histogram(array, console.width), *notes]
+    array, notes = numbers_of(shell, expression)
+    title = rule(expression, shell.width, f"{array.size:,} elements")
+    return [title, *pictures.histogram(array, shell.width), *notes]
 
 
-def numbers_of(console: Console, expression: str) -> tuple[np.ndarray, list[Line]]:
+def numbers_of(shell: Shell, expression: str) -> tuple[np.ndarray, list[Line]]:
     """An expression's value as an array of numbers, and what is to be said of it. Raises DebuggerError."""
-    value, notes = console.evaluate_noted(expression)
+    value, notes = shell.evaluate_noted(expression)
     array = np.asarray(value.array() if isinstance(value, TensorView) else value)
     if array.dtype.kind not in "fiub" or array.size == 0:
         raise DebuggerError(f"{expression} is no array of numbers")
@@ -43,7 +40,7 @@ def numbers_of(console: Console, expression: str) -> tuple[np.ndarray, list[Line
 
 
 @command("heat", group="look", needs="run", draws=True)
-def heat(console: Console, text: Rest = "") -> list[Line]:
+def heat(shell: Shell, text: Rest = "") -> list[Line]:
     """Show a tensor as a picture: ne0 to the right, ne1 downwards. With -o FILE, as a PNG or SVG file.
 
     Of a tensor of three or four dimensions the first matrix is shown; heat T[:,:,3] chooses another.
@@ -55,7 +52,7 @@ def heat(console: Console, text: Rest = "") -> list[Line]:
     expression, path = match.groups() if match else (text, "")
     if not expression:
         raise DebuggerError("heat what? For instance: heat KQ_soft_max[:,:,0], heat node_6 -o node_6.png")
-    array, notes = numbers_of(console, expression)
+    array, notes = numbers_of(shell, expression)
     note = ""
     while array.ndim > 2:
         array = array[..., 0]
@@ -63,8 +60,8 @@ def heat(console: Console, text: Rest = "") -> list[Line]:
     matrix = array.reshape(-1, 1) if array.ndim < 2 else array
     if path:
         return [save_picture(path, matrix, expression)]
-    title = rule(expression, console.width, f"{list(matrix.shape)}", note)
-    return [title, *pictures.heat(matrix, console.width), *notes]
+    title = rule(expression, shell.width, f"{list(matrix.shape)}", note)
+    return [title, *pictures.heat(matrix, shell.width), *notes]
 
 
 def save_picture(path: str, matrix: np.ndarray, title: str) -> Line:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from ...errors import DebuggerError
 from ...run.stops import Stop
@@ -11,10 +10,7 @@ from ...session import Session
 from ...show.style import Line
 from ..arguments import Count, Location, Rest
 from ..command import command
-from .bookmarks import check_alive, find_checkpoint, place_of
-
-if TYPE_CHECKING:
-    from ..console import Console
+from ..interface import Shell
 
 
 @command("start", group="run", repeats=False)
@@ -36,28 +32,29 @@ def run(session: Session) -> Stop:
 
 
 @command("restart", group="run", repeats=False)
-def restart(console: Console, checkpoint: Count | None = None) -> Stop:
+def restart(shell: Shell, checkpoint: Count | None = None) -> Stop:
     """Begin again from the first line; breakpoints stay. With a number, go back to that checkpoint.
 
     Example: restart
     """
     if checkpoint is None:
-        console.checkpoints.clear()
-        return console.session.restart()
-    place = place_of(find_checkpoint(console, checkpoint))
-    check_alive(console.session)
-    return console.session.goto(place)
+        shell.bookmarks.clear()
+        return shell.session.restart()
+    position = shell.bookmarks.find(checkpoint).position
+    if shell.session.state != "stopped":
+        raise DebuggerError("a checkpoint is a place in a run, and nothing is running; `start` begins one")
+    return shell.session.goto((position.eval, position.node))
 
 
 @command("kill", group="run", needs="run", repeats=False)
-def kill(console: Console) -> Line:
+def kill(shell: Shell) -> Line:
     """End the program where it stands; the debugger and its breakpoints stay.
 
     Example: kill
     """
-    if console.settings.confirm and not console.confirm("Kill the program being debugged?"):
+    if not shell.confirm("Kill the program being debugged?"):
         return Line("not killed")
-    console.session.kill()
+    shell.session.kill()
     return Line("killed; `start` begins again")
 
 
@@ -91,12 +88,12 @@ def finish(session: Session) -> Stop:
 
 
 @command("until", aliases=("u",), group="run", needs="run")
-def until(console: Console, loc: Location | None = None) -> Stop:
+def until(shell: Shell, loc: Location | None = None) -> Stop:
     """Run to a line further down in this function: past the end of a loop. With LOC, run there.
 
     Example: until
     """
-    session = console.session
+    session = shell.session
     if loc is None:
         return session.until()
     if loc.isdigit():
@@ -105,22 +102,22 @@ def until(console: Console, loc: Location | None = None) -> Stop:
 
 
 @command("advance", group="run", needs="move")
-def advance(console: Console, loc: Location) -> Stop:
+def advance(shell: Shell, loc: Location) -> Stop:
     """Run to a location, once: file:line, a function, node:12, op:MUL_MAT, name:/kq.*/, layer:3, tensor:NAME.
 
     Example: advance op:SOFT_MAX
     Example: advance gpt2_graph
     """
-    return console.session.advance(loc)
+    return shell.session.advance(loc)
 
 
 @command("continue", aliases=("c",), group="run", needs="move")
-def cont(console: Console, n: Count = 1) -> Stop:
+def cont(shell: Shell, n: Count = 1) -> Stop:
     """Run to the next breakpoint or to the end. With N, pass over the breakpoint that was just hit N - 1 times.
 
     Example: c
     """
-    session = console.session
+    session = shell.session
     if session.state == "idle":
         return session.run()
     stop = session.stop
@@ -226,17 +223,17 @@ def back_token(session: Session, n: Count = 1) -> Stop:
 
 
 @command("goto", group="run", needs="move", repeats=False)
-def goto(console: Console, target: Rest) -> Stop:
+def goto(shell: Shell, target: Rest) -> Stop:
     """Be right after a node, forwards or backwards: node:30 or 30, 50%, a node's name, or EVAL:NODE.
 
     Example: goto node:10
     Example: goto 50%
     Example: goto 0:12
     """
-    return console.session.goto(read_target(console, target))
+    return shell.session.goto(read_target(shell, target))
 
 
-def read_target(console: Console, text: str) -> int | float | tuple[int, int]:
+def read_target(shell: Shell, text: str) -> int | float | tuple[int, int]:
     """What `goto` was told. Raises DebuggerError."""
     if not text:
         raise DebuggerError(
@@ -255,7 +252,7 @@ def read_target(console: Console, text: str) -> int | float | tuple[int, int]:
     match = re.fullmatch(r"(?:#|node_)?(\d{1,9})", text)
     if match:
         return int(match.group(1))
-    info = console.session.info(console.evaluate_tensor(text))
+    info = shell.session.info(shell.evaluate_tensor(text))
     if info.index is None or info.op == "NONE":
         raise DebuggerError(f"{text} is no node of this graph")
     return info.index

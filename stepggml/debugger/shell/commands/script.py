@@ -3,69 +3,67 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ...ask.tensor_view import TensorView
 from ...errors import DebuggerError
 from ...hints import did_you_mean
+from ...show.context import stop_view
 from ...show.panels import help as help_panel
 from ...show.panels.scalars import one_line
 from ...show.style import Line, plural, rule, table
 from ..arguments import Expression, File, Name, Rest, Word
-from ..collector import Collector
-from ..command import command, registry
+from ..assignment import set_elements
+from ..command import GROUPS, command, registry
+from ..interface import Shell
 from ..settings import SETTING_NAMES
-
-if TYPE_CHECKING:
-    from ..console import Console
 
 _USER_NAME = re.compile(r"[A-Za-z_][\w-]{0,40}")
 
 
 @command("help", aliases=("h",), group="script", repeats=False)
-def show_help(console: Console, name: Name = "") -> list[Line]:
+def show_help(shell: Shell, name: Name = "") -> list[Line]:
     """List the commands by group, or explain one: usage, what it does, an example.
 
     Example: help si
     Example: help
     """
     if not name:
-        return help_panel.overview(registry, console.width)
-    if name in console.aliases:
-        return [Line(f"{name} is your alias for: {console.aliases[name]}")]
-    if name in console.definitions:
-        return [Line(f"{name} is your command:"), *(f"  {line}" for line in console.definitions[name])]
-    if name in help_panel.group_names():
-        return help_panel.group(registry, name, console.width)
+        return help_panel.overview(registry, GROUPS, shell.width)
+    if name in shell.words.aliases:
+        return [Line(f"{name} is your alias for: {shell.words.aliases[name]}")]
+    if name in shell.words.definitions:
+        return [Line(f"{name} is your command:"), *(f"  {line}" for line in shell.words.definitions[name])]
+    if name in GROUPS:
+        return help_panel.group(registry, name, GROUPS[name], shell.width)
     found, _rest, _format = registry.resolve(name)
-    return help_panel.one(found, console.width)
+    return help_panel.one(found, shell.width)
 
 
 @command("quit", aliases=("q", "exit"), group="script", repeats=False)
-def leave(console: Console) -> None:
+def leave(shell: Shell) -> None:
     """End the program and leave the debugger.
 
     Example: quit
     """
-    if console.session.state == "stopped" and console.settings.confirm:
-        if not console.confirm("The program is still running. Quit anyway?"):
-            return
-    console.done = True
+    if shell.session.state == "stopped" and not shell.confirm("The program is still running. Quit anyway?"):
+        return
+    shell.leave()
 
 
 @command("source", group="script", repeats=False)
-def source(console: Console, path: File) -> None:
+def source(shell: Shell, path: File) -> None:
     """Run the commands of a file.
 
     Example: source /dev/null
     """
-    console.source(path)
+    shell.source(path)
 
 
 @command("echo", group="script", repeats=False)
-def echo(console: Console, text: Rest = "") -> list[Line]:
+def echo(shell: Shell, text: Rest = "") -> list[Line]:
     """Show a text: for scripts.
 
     Example: echo the first node
@@ -74,29 +72,29 @@ def echo(console: Console, text: Rest = "") -> list[Line]:
 
 
 @command("assert", group="script", repeats=False)
-def assertion(console: Console, expression: Expression) -> Line:
+def assertion(shell: Shell, expression: Expression) -> Line:
     """Check that an expression holds. When one does not, the debugger's exit status is 1.
 
     Example: assert n_past == 0
     """
-    value = console.evaluate(expression)
+    value = shell.evaluate(expression)
     if isinstance(value, TensorView):
         value = value.array()
     holds = bool(np.all(value)) if isinstance(value, np.ndarray) else bool(value)
     if holds:
         return Line(("good", "holds: "), expression)
-    console.failed_asserts += 1
-    place = f"{console.where[-1]}: " if console.where else ""
-    return Line(("error", f"{place}assert failed: "), expression, ("dim", operands_text(console, expression)))
+    shell.assert_failed()
+    place = f"{shell.place}: " if shell.place else ""
+    return Line(("error", f"{place}assert failed: "), expression, ("dim", operands_text(shell, expression)))
 
 
-def operands_text(console: Console, expression: str) -> str:
+def operands_text(shell: Shell, expression: str) -> str:
     """What both sides of a comparison were, for a failed assert."""
     match = re.fullmatch(r"(.+?)\s*(==|!=|<=|>=|<|>)\s*(.+)", expression)
     if match is None:
         return ""
     try:
-        sides = [one_line(plain(console.evaluate(text))) for text in (match.group(1), match.group(3))]
+        sides = [one_line(plain(shell.evaluate(text))) for text in (match.group(1), match.group(3))]
     except DebuggerError:
         return ""
     shown = f"{sides[0]} {match.group(2)} {sides[1]}"
@@ -111,7 +109,7 @@ def plain(value: Any) -> Any:
 
 
 @command("set", group="script", repeats=False)
-def change_setting(console: Console, text: Rest = "") -> list[Line] | Line:
+def change_setting(shell: Shell, text: Rest = "") -> list[Line] | Line:
     """Change a setting (`show` lists them), keep a value ($name = EXPR), or change a tensor's element (T[i,j] = EXPR).
 
     Example: set ctx source node
@@ -119,46 +117,44 @@ def change_setting(console: Console, text: Rest = "") -> list[Line] | Line:
     Example: set $k = 3
     """
     if not text:
-        return show_settings(console)
+        return show_settings(shell)
     match = re.fullmatch(r"\$([A-Za-z_]\w{0,40})\s*=\s*(.+)", text, re.DOTALL)
     if match:
-        console.values.set(match.group(1), console.evaluate(match.group(2)))
-        return Line(f"${match.group(1)} = {one_line(plain(console.values.named[match.group(1)]))}")
+        shell.values.set(match.group(1), shell.evaluate(match.group(2)))
+        return Line(f"${match.group(1)} = {one_line(plain(shell.values.named[match.group(1)]))}")
     match = re.fullmatch(r"([A-Za-z][\w-]*)(?:\s+|\s*=\s*)(.*)", text, re.DOTALL)
     names = [*SETTING_NAMES, "record_limit"]
     if match and not match.group(2).startswith(("=", "[")):
         name = match.group(1).replace("-", "_")
         found = [item for item in names if item == name] or [item for item in names if item.startswith(name)]
         if len(found) == 1:
-            return set_one(console, found[0], match.group(2))
+            return set_one(shell, found[0], match.group(2))
         if len(found) > 1:
             raise DebuggerError(f"{match.group(1)!r} may be {', '.join(item.replace('_', '-') for item in found)}")
     if "=" in text:
-        from .change import set_elements
-
-        return set_elements(console, text)
+        return set_elements(shell, text)
     word = text.split()[0]
     shown = [item.replace("_", "-") for item in names]
     if word.replace("-", "_") in names:
-        raise DebuggerError(f"set {word} to what? {setting_help(console, word)}")
+        raise DebuggerError(f"set {word} to what? {setting_help(shell, word)}")
     raise DebuggerError(f"no setting {word!r}{did_you_mean(word, shown)}; `show` lists them")
 
 
-def setting_help(console: Console, word: str) -> str:
+def setting_help(shell: Shell, word: str) -> str:
     """What a setting does."""
-    for name, value, text in console.settings.rows():
+    for name, value, text in shell.settings.rows():
         if name == word.replace("_", "-"):
             return f"it is {value}: {text}"
     return "for instance: set record-limit 512M"
 
 
-def set_one(console: Console, name: str, text: str) -> Line:
+def set_one(shell: Shell, name: str, text: str) -> Line:
     """Change one setting."""
     if name == "record_limit":
-        console.session.record_limit = read_size(text)
-        return Line(f"record-limit is {console.session.record_limit:,} B")
-    console.settings.change(name, text)
-    return Line(f"{name.replace('_', '-')} is {console.settings.text(name)}")
+        shell.session.record_limit = read_size(text)
+        return Line(f"record-limit is {shell.session.record_limit:,} B")
+    shell.settings.change(name, text)
+    return Line(f"{name.replace('_', '-')} is {shell.settings.text(name)}")
 
 
 def read_size(text: str) -> int:
@@ -175,61 +171,57 @@ def read_size(text: str) -> int:
 
 
 @command("show", group="script", repeats=False)
-def show_setting(console: Console, name: Word = "") -> list[Line]:
+def show_setting(shell: Shell, name: Word = "") -> list[Line]:
     """List the settings and their values.
 
     Example: show
     """
-    return show_settings(console, name)
+    return show_settings(shell, name)
 
 
-def show_settings(console: Console, name: str = "") -> list[Line]:
+def show_settings(shell: Shell, name: str = "") -> list[Line]:
     """The settings whose name begins with `name`."""
-    rows = console.settings.rows()
-    rows.append(("record-limit", f"{console.session.record_limit:,} B", "memory for going back; 0: replay instead"))
+    rows = shell.settings.rows()
+    rows.append(("record-limit", f"{shell.session.record_limit:,} B", "memory for going back; 0: replay instead"))
     rows = [row for row in rows if row[0].startswith(name.replace("_", "-"))]
     if not rows:
         raise DebuggerError(f"no setting {name!r}; `show` lists them")
     cells = [(("name", row[0]), row[1], ("dim", row[2])) for row in rows]
     return [
-        rule("settings", console.width, "`set NAME VALUE` changes one"),
-        *table(("", "", ""), cells, console.width, flex=2),
+        rule("settings", shell.width, "`set NAME VALUE` changes one"),
+        *table(("", "", ""), cells, shell.width, flex=2),
     ]
 
 
 @command("ctx", group="look", needs="run")
-def context_view(console: Console, parts: Rest = "") -> Any:
+def context_view(shell: Shell, parts: Rest = "") -> Any:
     """Show the view of this stop again; with words, first choose its parts: source, node, changes, on, off.
 
     Example: ctx
     Example: ctx on
     """
     if parts:
-        console.settings.change("ctx", parts)
-    from ...show.context import stop_lines
-
-    return stop_lines(console, console.session.stop)
+        shell.settings.change("ctx", parts)
+    return stop_view(shell.session, shell.session.stop, shell.view).lines
 
 
 @command("alias", group="script", repeats=False)
-def alias(console: Console, text: Rest = "") -> list[Line] | Line:
+def alias(shell: Shell, text: Rest = "") -> list[Line] | Line:
     """Give a command line a short name: alias NAME = COMMAND. Without arguments, list the aliases.
 
     Example: alias ww = who-writes
     """
     if not text:
-        rows = [(("name", name), line) for name, line in sorted(console.aliases.items())]
+        rows = [(("name", name), line) for name, line in sorted(shell.words.aliases.items())]
         return (
-            table(("", ""), rows, console.width, flex=1)
-            if rows
-            else Line("no aliases; `alias NAME = COMMAND` makes one")
+            table(("", ""), rows, shell.width, flex=1) if rows else Line("no aliases; `alias NAME = COMMAND` makes one")
         )
     match = re.fullmatch(r"([A-Za-z_][\w-]{0,40})\s*=?\s*(.+)", text, re.DOTALL)
     if match is None:
         raise DebuggerError("usage: alias NAME = COMMAND")
     name, line = match.groups()
     check_user_name(name)
-    console.aliases[name] = line.strip()
+    shell.words.alias(name, line.strip())
     return Line(f"{name} = {line.strip()}")
 
 
@@ -242,18 +234,18 @@ def check_user_name(name: str) -> None:
 
 
 @command("unalias", group="script", repeats=False)
-def unalias(console: Console, name: Word) -> Line:
+def unalias(shell: Shell, name: Word) -> Line:
     """Forget an alias or a user command.
 
     Example: unalias ww
     """
-    if console.aliases.pop(name, None) is None and console.definitions.pop(name, None) is None:
+    if not shell.words.forget(name):
         return Line(f"there is no alias or user command {name}")
     return Line(f"{name} is forgotten")
 
 
 @command("define", group="script", repeats=False)
-def define(console: Console, name: Word) -> None:
+def define(shell: Shell, name: Word) -> None:
     """Make a command of your own: the lines that follow, up to `end`.
 
     $arg0, $arg1, ... stand for its arguments, $argc for their number.
@@ -262,20 +254,20 @@ def define(console: Console, name: Word) -> None:
     """
     check_user_name(name)
 
-    def keep(_console: Console, lines: list[str]) -> Line:
-        _console.definitions[name] = [line.strip() for line in lines if line.strip()]
-        return Line(f"{name} runs {plural(len(_console.definitions[name]), 'command')}")
+    def keep(lines: list[str]) -> Line:
+        shell.words.define(name, [line.strip() for line in lines if line.strip()])
+        return Line(f"{name} runs {plural(len(shell.words.definitions[name]), 'command')}")
 
-    console.collector = Collector(f"define {name}", keep)
+    shell.collect(f"define {name}", keep)
 
 
 @command("python", aliases=("py",), group="script", repeats=False)
-def python(console: Console, statement: Rest = "") -> Any:
+def python(shell: Shell, statement: Rest = "") -> Any:
     """Run Python: one statement, or the lines that follow up to `end`. session, np and t(name) are at hand.
 
     Example: python print(session.n_past)
     """
     if statement:
-        return console.python.run(statement)
-    console.collector = Collector("python", lambda _console, lines: _console.python.run("\n".join(lines) or "pass"))
+        return shell.python.run(statement)
+    shell.collect("python", lambda lines: shell.python.run("\n".join(lines) or "pass"))
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ...ask.why.backend import find_sched
 from ...errors import DebuggerError
@@ -12,16 +12,13 @@ from ...session import Session
 from ...show.listing import Report
 from ...show.style import Line, plural, table
 from ..arguments import AnyInteger, Expression, File, If, Location, Rest
-from ..collector import Collector
 from ..command import command
 from ..files import write_file
-
-if TYPE_CHECKING:
-    from ..console import Console
+from ..interface import Shell
 
 
 @command("break", aliases=("b", "br", "brea"), group="stops", repeats=False)
-def set_break(console: Console, loc: Location | None = None, condition: If = "") -> Line:
+def set_break(shell: Shell, loc: Location | None = None, condition: If = "") -> Line:
     """Stop at a location each time it is reached; with `if EXPR`, only when that holds.
 
     LOC is file:line, a function, node:12, op:MUL_MAT, name:/kq.*/ (names of nodes), layer:3 (its first node), or
@@ -32,24 +29,24 @@ def set_break(console: Console, loc: Location | None = None, condition: If = "")
     Example: b op:SOFT_MAX if il == 1
     Example: b gpt2_eval
     """
-    return added(console.session.breakpoints.add(loc or current_line(console), condition or None))
+    return added(shell.session.breakpoints.add(loc or current_line(shell), condition or None))
 
 
 @command("tbreak", aliases=("tb",), group="stops", repeats=False)
-def set_temporary(console: Console, loc: Location | None = None, condition: If = "") -> Line:
+def set_temporary(shell: Shell, loc: Location | None = None, condition: If = "") -> Line:
     """As b, but the breakpoint is gone after its first stop.
 
     Example: tbreak op:SOFT_MAX
     """
-    return added(console.session.breakpoints.add(loc or current_line(console), condition or None, temporary=True))
+    return added(shell.session.breakpoints.add(loc or current_line(shell), condition or None, temporary=True))
 
 
-def current_line(console: Console) -> str:
+def current_line(shell: Shell) -> str:
     """file:line of the selected frame. Raises DebuggerError."""
-    frames = console.session.frames()
-    if not 0 <= console.frame_index < len(frames):
+    frames = shell.session.frames()
+    if not 0 <= shell.selection.frame_index < len(frames):
         raise DebuggerError("b needs LOC before the program runs, for instance: b gpt2_eval, b node:24, b op:MUL_MAT")
-    frame = frames[console.frame_index]
+    frame = frames[shell.selection.frame_index]
     return f"{frame.file}:{frame.line}"
 
 
@@ -73,9 +70,9 @@ def condition_text(item: Breakpoint) -> str:
     return item.condition if isinstance(item.condition, str) else "<function>" if item.condition else ""
 
 
-def ids_of(console: Console, words: tuple[str, ...], verb: str) -> list[int]:
+def ids_of(shell: Shell, words: tuple[str, ...], verb: str) -> list[int]:
     """Breakpoint numbers: 1 3 5-7; none means all of them. Raises DebuggerError before anything is changed."""
-    table_ = console.session.breakpoints
+    table_ = shell.session.breakpoints
     if not words:
         return [item.id for item in table_.list()]
     ids: list[int] = []
@@ -92,42 +89,42 @@ def ids_of(console: Console, words: tuple[str, ...], verb: str) -> list[int]:
 
 
 @command("delete", aliases=("d",), group="stops", repeats=False)
-def delete(console: Console, *numbers: str) -> Line:
+def delete(shell: Shell, *numbers: str) -> Line:
     """Forget breakpoints by their numbers; without a number, all of them (after a question).
 
     Example: delete 1
     """
-    ids = ids_of(console, numbers, "delete")
+    ids = ids_of(shell, numbers, "delete")
     if not ids:
         return Line("there is no breakpoint")
-    if not numbers and console.settings.confirm and not console.confirm(f"Delete all {len(ids)} breakpoints?"):
+    if not numbers and not shell.confirm(f"Delete all {len(ids)} breakpoints?"):
         return Line("kept")
     for number in ids:
-        console.session.breakpoints.remove(number)
+        shell.session.breakpoints.remove(number)
     return Line(f"deleted {', '.join(str(number) for number in ids)}")
 
 
 @command("enable", group="stops", repeats=False)
-def enable(console: Console, *numbers: str) -> Line:
+def enable(shell: Shell, *numbers: str) -> Line:
     """Let breakpoints stop again; without a number, all.
 
     Example: enable 1
     """
-    ids = ids_of(console, numbers, "enable")
+    ids = ids_of(shell, numbers, "enable")
     for number in ids:
-        console.session.breakpoints.enable(number)
+        shell.session.breakpoints.enable(number)
     return Line(f"enabled {', '.join(str(number) for number in ids)}" if ids else "there is no breakpoint")
 
 
 @command("disable", group="stops", repeats=False)
-def disable(console: Console, *numbers: str) -> Line:
+def disable(shell: Shell, *numbers: str) -> Line:
     """Keep breakpoints, but do not stop at them; without a number, all.
 
     Example: disable 1
     """
-    ids = ids_of(console, numbers, "disable")
+    ids = ids_of(shell, numbers, "disable")
     for number in ids:
-        console.session.breakpoints.disable(number)
+        shell.session.breakpoints.disable(number)
     return Line(f"disabled {', '.join(str(number) for number in ids)}" if ids else "there is no breakpoint")
 
 
@@ -154,23 +151,23 @@ def ignore(session: Session, number: AnyInteger, count: AnyInteger) -> Line:
 
 
 @command("commands", group="stops", repeats=False)
-def commands(console: Console, number: AnyInteger | None = None) -> Line | None:
+def commands(shell: Shell, number: AnyInteger | None = None) -> Line | None:
     """Attach commands to a breakpoint: the lines that follow, up to `end`, run at each of its stops.
 
     Without a number: the newest breakpoint. No lines at all take the old ones away.
 
     Example: commands 1
     """
-    breakpoints = console.session.breakpoints.list()
+    breakpoints = shell.session.breakpoints.list()
     if number is None and not breakpoints:
         raise DebuggerError("there is no breakpoint to attach commands to")
-    item = console.session.breakpoints.get(breakpoints[-1].id if number is None else number)
+    item = shell.session.breakpoints.get(breakpoints[-1].id if number is None else number)
 
-    def attach(_console: Console, lines: list[str]) -> Line:
+    def attach(lines: list[str]) -> Line:
         item.commands[:] = [line.strip() for line in lines if line.strip() and line.strip() != "silent"]
         return Line(f"breakpoint {item.id} runs {plural(len(item.commands), 'command')}")
 
-    console.collector = Collector(f"commands of breakpoint {item.id}", attach)
+    shell.collect(f"commands of breakpoint {item.id}", attach)
     return None
 
 
@@ -229,13 +226,13 @@ SHOWN_FIELDS = ("id", "spec", "kind", "enabled", "hits", "ignore", "condition", 
 
 
 @command("info breakpoints", aliases=("info b", "info watchpoints"), group="stops")
-def info_breakpoints(console: Console) -> list[Line]:
+def info_breakpoints(shell: Shell) -> list[Line]:
     """List breakpoints, watchpoints and catchpoints with their hits and conditions.
 
     Example: info b
     """
     rows = []
-    for item in console.session.breakpoints.list():
+    for item in shell.session.breakpoints.list():
         what = item.text or item.spec
         if item.condition:
             what += f" if {condition_text(item)}"
@@ -249,20 +246,20 @@ def info_breakpoints(console: Console) -> list[Line]:
     if not rows:
         hint = Line("no breakpoints; `b node:24`, `b op:MUL_MAT` or `b gpt2_eval` sets one")
         return Report([hint], {"breakpoints": []})
-    lines = table(("num", "kind", "on", "hits", "where"), rows, console.width, align="rllrl", flex=4)
-    data = [{name: getattr(item, name) for name in SHOWN_FIELDS} for item in console.session.breakpoints.list()]
+    lines = table(("num", "kind", "on", "hits", "where"), rows, shell.width, align="rllrl", flex=4)
+    data = [{name: getattr(item, name) for name in SHOWN_FIELDS} for item in shell.session.breakpoints.list()]
     return Report(lines, {"breakpoints": data})
 
 
 @command("save breakpoints", group="stops", repeats=False)
-def save_breakpoints(console: Console, path: File) -> Line:
+def save_breakpoints(shell: Shell, path: File) -> Line:
     """Write commands to a file that set today's breakpoints again: `source FILE` reads it.
 
     Example: save breakpoints /dev/null
     """
-    lines = [text for item in console.session.breakpoints.list() for text in saved(item)]
+    lines = [text for item in shell.session.breakpoints.list() for text in saved(item)]
     write_file(path, "".join(f"{line}\n" for line in lines).encode())
-    return Line(f"wrote {plural(len(console.session.breakpoints), 'breakpoint')} to {path}")
+    return Line(f"wrote {plural(len(shell.session.breakpoints), 'breakpoint')} to {path}")
 
 
 def saved(item: Breakpoint) -> list[str]:

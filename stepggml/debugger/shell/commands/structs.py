@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ....ggml import (
     ggml_cgraph,
@@ -17,13 +17,11 @@ from ....ggml import (
 )
 from ...errors import DebuggerError
 from ...hints import did_you_mean
+from ...show.repacked import repacked_lines
 from ...show.style import Line, rule, table
 from ..arguments import Tensor, Word
 from ..command import command
-from .memory import repacked_lines
-
-if TYPE_CHECKING:
-    from ..console import Console
+from ..interface import Shell
 
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     cls.__name__: cls for cls in (ggml_tensor, ggml_object, ggml_context, ggml_cgraph, ggml_hash_set, ggml_init_params)
@@ -41,7 +39,7 @@ C_NAMES = {
 
 
 @command("ptype", group="look")
-def ptype(console: Console, struct: Word, tensor: Tensor | None = None) -> list[Line]:
+def ptype(shell: Shell, struct: Word, tensor: Tensor | None = None) -> list[Line]:
     """Show the fields of a struct with their offsets and sizes; with a tensor, also what they hold in it.
 
     Example: ptype ggml_tensor
@@ -68,9 +66,9 @@ def ptype(console: Console, struct: Word, tensor: Tensor | None = None) -> list[
             row.append(field_text(getattr(tensor, name), name))
         rows.append(row)
     headers = ["offset", "bytes", "type", "field"] + (["value"] if tensor is not None else [])
-    title = rule(f"struct {struct}", console.width, f"{ctypes.sizeof(cls)} B")
-    lines = [title, *table(headers, rows, console.width, align="rrlll", flex=len(headers) - 1)]
-    return [*lines, *repacked_lines(console, tensor)]
+    title = rule(f"struct {struct}", shell.width, f"{ctypes.sizeof(cls)} B")
+    lines = [title, *table(headers, rows, shell.width, align="rrlll", flex=len(headers) - 1)]
+    return [*lines, *repacked_lines(tensor, shell.width)]
 
 
 def c_type(field_type: Any, name: str) -> str:

@@ -15,19 +15,19 @@ from ...show.listing import Report
 from ...show.panels.node import label
 from ...show.style import Line, rule, table
 from ..arguments import Expression
+from ..assignment import read_target, set_elements
 from ..command import command
-from .change import read_target, set_elements
+from ..interface import Shell
 
 if TYPE_CHECKING:
     from ...session import Session
-    from ..console import Console
 
 N_SHOWN = 10
 USAGE = "for instance: what-if KQ_soft_max-0[:,:,3] = 0"
 
 
 @command("what-if", group="change", needs="graph", repeats=False)
-def what_if(console: Console, assignment: Expression) -> Report:
+def what_if(shell: Shell, assignment: Expression) -> Report:
     """Try T[...] = EXPR: what the last node of this evaluation, the logits, would be.
 
     The values are written right after T was computed, the rest of the evaluation is computed with them, and the last
@@ -36,11 +36,11 @@ def what_if(console: Console, assignment: Expression) -> Report:
     Example: what-if KQ_soft_max-0[:,:,3] = 0
     Example: what-if node_2 = node_2 * 0.5
     """
-    session = console.session
+    session = shell.session
     target = assignment.partition("=")[0].strip()
     if target == assignment.strip():
         raise DebuggerError(f"what-if needs T[...] = EXPR; {USAGE}")
-    tensor, _ = read_target(console, target)
+    tensor, _ = read_target(shell, target)
     info = session.info(tensor)
     when = session.when()
     if when is None:
@@ -55,20 +55,20 @@ def what_if(console: Console, assignment: Expression) -> Report:
         before = last_row(session, last)
         try:
             session.goto((e, at))
-            after = changed_result(console, assignment, (e, last), (e, at))
+            after = changed_result(shell, assignment, (e, last), (e, at))
         finally:
             session.goto((e, when.node))
     data = {"node": result.name, "before": before, "after": after}
-    return Report(report_lines(console, assignment, info, result, before, after), data)
+    return Report(report_lines(shell, assignment, info, result, before, after), data)
 
 
-def changed_result(console: Console, assignment: str, end: tuple[int, int], at: tuple[int, int]) -> np.ndarray:
+def changed_result(shell: Shell, assignment: str, end: tuple[int, int], at: tuple[int, int]) -> np.ndarray:
     """The last row of the last node after the change, which is then taken back."""
-    session = console.session
+    session = shell.session
     patches = session.engine.cursor.evals[at[0]].patches
     n_before = len(patches.get(at[1], ()))
     try:
-        set_elements(console, assignment)
+        set_elements(shell, assignment)
         session.goto(end)
         return last_row(session, end[1])
     finally:
@@ -100,16 +100,16 @@ def breakpoints_off(session: Session) -> Iterator[None]:
 
 
 def report_lines(
-    console: Console, assignment: str, info: NodeInfo, result: NodeInfo, before: np.ndarray, after: np.ndarray
+    shell: Shell, assignment: str, info: NodeInfo, result: NodeInfo, before: np.ndarray, after: np.ndarray
 ) -> list[Line]:
     """The two rows side by side."""
     place = "before the first node" if info.index is None else f"right after node {info.index}"
-    lines = [rule("what if", console.width, assignment.strip(), place)]
+    lines = [rule("what if", shell.width, assignment.strip(), place)]
     same = (before == after) | (np.isnan(before) & np.isnan(after))
     if same.all():
         return [*lines, Line(f"  nothing: {label(result)} is the same, bit for bit")]
     shown = dict.fromkeys([*largest(before), *largest(after)])
-    words = token_texts(console, result, list(shown))
+    words = token_texts(shell, result, list(shown))
     rank_before, rank_after = ranks(before), ranks(after)
     rows = []
     for i in shown:
@@ -126,7 +126,7 @@ def report_lines(
             ]
         )
     headers = ["i0", "token" if words else "", "before", "rank", "after", "rank", "change"]
-    lines += table(headers, rows, console.width, align="rlrrrrr")
+    lines += table(headers, rows, shell.width, align="rlrrrrr")
     n_changed = int((~same).sum())
     words_changed = f"{n_changed:,} of {same.size:,} values of the last row of {label(result)} change"
     with np.errstate(all="ignore"):
@@ -148,15 +148,15 @@ def ranks(row: np.ndarray) -> np.ndarray:
     return result
 
 
-def token_texts(console: Console, result: NodeInfo, ids: list[int]) -> dict[int, str]:
+def token_texts(shell: Shell, result: NodeInfo, ids: list[int]) -> dict[int, str]:
     """The tokens' texts, where i0 counts the vocabulary of the model file."""
     from ....runner import open_program
 
-    path = console.session.program.model_path
-    if not path or vocabulary_size(console.session.model) != result.ne[0]:
+    path = shell.session.program.model_path
+    if not path or vocabulary_size(shell.session.model) != result.ne[0]:
         return {}
     try:
-        with console.muted():
+        with shell.muted():
             pieces = open_program(path).pieces(ids)
     except Exception:  # a vocabulary that cannot be read is no reason to show nothing
         return {}

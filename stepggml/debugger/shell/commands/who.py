@@ -3,73 +3,58 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
+from ...ask.known import readers_of
 from ...errors import DebuggerError
-from ...run.stops import NodeInfo
 from ...show.panels import buffer_map
 from ...show.panels.graph import render as render_nodes
 from ...show.style import Line, rule
 from ..arguments import Address, Rest, Tensor
 from ..command import command
 from ..files import write_file
-
-if TYPE_CHECKING:
-    from ..console import Console
+from ..interface import Shell
 
 MAX_ROWS = 40
 
 
 @command("who-writes", group="why", needs="graph")
-def who_writes(console: Console, address: Address) -> list[Line]:
+def who_writes(shell: Shell, address: Address) -> list[Line]:
     """List the nodes of this evaluation that write to an address (or to the first byte of a tensor), in order.
 
     Example: who-writes node_3
     Example: who-writes embd
     """
-    nodes = console.session.snapshot().nodes
+    nodes = shell.session.snapshot().nodes
     found = [n for n in nodes if not n.is_noop and n.data and n.data <= address < n.data + n.nbytes]
-    title = rule(f"who writes {address:#x}", console.width, f"{len(found)} nodes")
+    title = rule(f"who writes {address:#x}", shell.width, f"{len(found)} nodes")
     if not found:
         return [title, Line("  no node of this evaluation writes there")]
-    current = console.session.node_index
+    current = shell.session.node_index
     done = [n for n in found if n.index is not None and n.index <= current]
     last = f"the last so far is {done[-1].name}" if done else "none of them has been computed yet"
-    lines = render_nodes(found[:MAX_ROWS], current, console.width)
+    lines = render_nodes(found[:MAX_ROWS], current, shell.width)
     if len(found) > MAX_ROWS:
         lines.append(Line("  ", ("dim", f"… and {len(found) - MAX_ROWS} more")))
     return [title, *lines, Line("  ", last)]
 
 
 @command("who-reads", group="why", needs="graph")
-def who_reads(console: Console, tensor: Tensor) -> list[Line]:
+def who_reads(shell: Shell, tensor: Tensor) -> list[Line]:
     """List the nodes that read a tensor, directly or through views of it.
 
     Example: who-reads node_2
     """
-    info = console.session.info(tensor)
-    nodes = console.session.snapshot().nodes
+    info = shell.session.info(tensor)
+    nodes = shell.session.snapshot().nodes
     found = readers_of(info, nodes)
-    title = rule(f"who reads {info.name or hex(info.address)}", console.width, f"{len(found)} nodes")
+    title = rule(f"who reads {info.name or hex(info.address)}", shell.width, f"{len(found)} nodes")
     if not found:
         return [title, Line("  nobody: no node has it as an operand")]
-    return [title, *render_nodes(found[:MAX_ROWS], console.session.node_index, console.width)]
-
-
-def readers_of(info: NodeInfo, nodes: tuple[NodeInfo, ...]) -> list[NodeInfo]:
-    """Nodes with the tensor, or a view of it, among their operands; the views themselves are listed too."""
-    known = {info.address}
-    found = []
-    for node in nodes:
-        if known.intersection(node.src_addresses):
-            found.append(node)
-            if node.is_noop:
-                known.add(node.address)
-    return found
+    return [title, *render_nodes(found[:MAX_ROWS], shell.session.node_index, shell.width)]
 
 
 @command("bufmap", group="memory", needs="graph", draws=True)
-def bufmap(console: Console, text: Rest = "") -> list[Line]:
+def bufmap(shell: Shell, text: Rest = "") -> list[Line]:
     """Draw the compute buffer over an evaluation: who lives where, and when.
 
     Nodes go to the right, offsets upwards; each tensor lives from the node that makes it to the last that reads it.
@@ -81,7 +66,7 @@ def bufmap(console: Console, text: Rest = "") -> list[Line]:
     match = re.fullmatch(r"(?:(\d{1,6})[\s,]+(\d{1,6}))?\s*(?:-o\s+(\S+))?\s*", text)
     if match is None:
         raise DebuggerError("usage: bufmap [FROM TO] [-o FILE.svg]")
-    snapshot = console.session.snapshot()
+    snapshot = shell.session.snapshot()
     nodes = snapshot.nodes
     first, last = (int(match.group(1)), int(match.group(2))) if match.group(1) else (0, len(nodes) - 1)
     last = min(last, len(nodes) - 1)
@@ -95,5 +80,5 @@ def bufmap(console: Console, text: Rest = "") -> list[Line]:
     if match.group(3):
         write_file(match.group(3), buffer_map.svg(lives, first, last).encode())
         return [Line(f"wrote {match.group(3)}")]
-    title = rule("compute buffer", console.width, f"nodes {first} to {last}", f"{len(lives)} tensors")
-    return [title, *buffer_map.render(lives, first, last, console.session.node_index, console.width)]
+    title = rule("compute buffer", shell.width, f"nodes {first} to {last}", f"{len(lives)} tensors")
+    return [title, *buffer_map.render(lives, first, last, shell.session.node_index, shell.width)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from ...ask.why.alloc import why_alloc
 from ...ask.why.backend import why_backend
@@ -11,21 +10,19 @@ from ...ask.why.explain import explain
 from ...ask.why.order import why_order
 from ...errors import DebuggerError
 from ...show.listing import Report
-from ...show.panels import why as why_panel
-from ...show.panels import why_alloc as alloc_panel
-from ...show.panels import why_backend as backend_panel
-from ...show.panels import why_order as order_panel
+from ...show.panels.why import alloc as alloc_panel
+from ...show.panels.why import backend as backend_panel
+from ...show.panels.why import order as order_panel
+from ...show.panels.why import value as value_panel
 from ..arguments import Rest, Tensor
 from ..command import command
-
-if TYPE_CHECKING:
-    from ..console import Console
+from ..interface import Shell
 
 USAGE = "for instance: why KQ[1,2,0], why alloc node_7, why order node_24, why backend node_24"
 
 
 @command("why", group="why", needs="run")
-def why(console: Console, element: Rest = "") -> Report:
+def why(shell: Shell, element: Rest = "") -> Report:
     """Derive one element: the operands really used with their addresses, partial sums, and how near the kernel's value
     is.
 
@@ -40,13 +37,13 @@ def why(console: Console, element: Rest = "") -> Report:
         raise DebuggerError(f"why what? {USAGE}")
     match = re.fullmatch(r"(.*?)\s+block\s+(\d{1,6})", element)
     text, block = (match.group(1), int(match.group(2))) if match else (element, 0)
-    tensor, index = console.evaluate_element(text)
-    explanation = explain(console.session, tensor, index, block)
-    return Report(why_panel.render(explanation, console.width), explanation)
+    tensor, index = shell.evaluate_element(text)
+    explanation = explain(shell.session, tensor, index, block)
+    return Report(value_panel.render(explanation, shell.width), explanation)
 
 
 @command("why alloc", group="why", needs="run")
-def why_alloc_command(console: Console, tensor: Tensor) -> Report:
+def why_alloc_command(shell: Shell, tensor: Tensor) -> Report:
     """Say why a tensor lies where it lies: over which operand, or in which free block and why over no operand.
 
     The allocator itself is run once more over the graph that was planned, and watched: these are its own decisions.
@@ -54,12 +51,12 @@ def why_alloc_command(console: Console, tensor: Tensor) -> Report:
     Example: why alloc node_7
     Example: why alloc node_3
     """
-    reason = why_alloc(console.session, tensor)
-    return Report(alloc_panel.render(reason, console.width), reason)
+    reason = why_alloc(shell.session, tensor)
+    return Report(alloc_panel.render(reason, shell.width), reason)
 
 
 @command("why order", group="why", needs="graph")
-def why_order_command(console: Console, tensor: Tensor) -> Report:
+def why_order_command(shell: Shell, tensor: Tensor) -> Report:
     """Say why a node is where it is in the order: which expand call reached it, through whose operands, and what it had
     to follow.
 
@@ -68,16 +65,16 @@ def why_order_command(console: Console, tensor: Tensor) -> Report:
     Example: why order KQ
     Example: why order node_10
     """
-    reason = why_order(console.session, tensor)
-    return Report(order_panel.render(reason, console.width), reason)
+    reason = why_order(shell.session, tensor)
+    return Report(order_panel.render(reason, shell.width), reason)
 
 
 @command("why backend", group="why", needs="graph")
-def why_backend_command(console: Console, tensor: Tensor) -> Report:
+def why_backend_command(shell: Shell, tensor: Tensor) -> Report:
     """Say why a node runs on its backend: the scheduler's reason, what every device says to the op and to the memory of
     its operands, and which kernel runs.
 
     Example: why backend KQ
     """
-    reason = why_backend(console.session, tensor)
-    return Report(backend_panel.render(reason, console.width), reason)
+    reason = why_backend(shell.session, tensor)
+    return Report(backend_panel.render(reason, shell.width), reason)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
-from ...shell.command import GROUPS, Command, Registry
 from ..style import Line, rule
 
 
-def group_names() -> tuple[str, ...]:
-    """The names of the groups."""
-    return tuple(GROUPS)
+class Command(Protocol):
+    """What is told of a command. description: lines of its docstring after the summary; examples: command lines."""
+
+    name: str
+    aliases: Sequence[str]
+    group: str
+    usage: str
+    summary: str
+    description: list[str]
+    examples: list[str]
 
 
 def short_name(command: Command) -> str:
@@ -19,11 +27,12 @@ def short_name(command: Command) -> str:
     return f"{command.name} ({short[0]})" if short else command.name
 
 
-def overview(registry: Registry, width: int) -> list[Line]:
-    """All commands by group, names only."""
+def overview(commands: Iterable[Command], groups: Mapping[str, str], width: int) -> list[Line]:
+    """All commands by group, names only. groups: what each is about, in order."""
+    commands = list(commands)
     lines = []
-    for group, about in GROUPS.items():
-        names = [short_name(command) for command in registry if command.group == group]
+    for group, about in groups.items():
+        names = [short_name(command) for command in commands if command.group == group]
         if not names:
             continue
         lines.append(Line(("title", group), ("dim", f"  {about}")))
@@ -45,11 +54,11 @@ def flow(words: list[str], width: int) -> list[Line]:
     return lines
 
 
-def group(registry: Registry, name: str, width: int) -> list[Line]:
+def group(commands: Iterable[Command], name: str, about: str, width: int) -> list[Line]:
     """The commands of a group with their summaries."""
-    commands = sorted((command for command in registry if command.group == name), key=lambda command: command.name)
+    commands = sorted((command for command in commands if command.group == name), key=lambda command: command.name)
     room = max(len(short_name(command)) for command in commands) + 4
-    lines = [rule(name, width, GROUPS[name])]
+    lines = [rule(name, width, about)]
     for command in commands:
         first, *more = textwrap.wrap(command.summary, width - room) or [""]
         lines.append(Line("  ", ("name", short_name(command))).pad(room).add(first))

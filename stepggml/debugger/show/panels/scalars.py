@@ -1,18 +1,18 @@
-"""Single values and Python objects as text."""
+"""Single values, Python objects and the locals of a frame as text."""
 
 from __future__ import annotations
 
 import re
 import reprlib
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ...ask.tensor_view import raw_bits
 from ...errors import DebuggerError
-from ...shell.arguments import FormatSpec
-from ..style import Line, elide
+from ..style import Line, elide, table
 
 MAX_FIELDS = 40
 
@@ -21,9 +21,8 @@ _short.maxstring = _short.maxother = _short.maxlong = 160
 _short.maxlist = _short.maxtuple = _short.maxdict = _short.maxset = 12
 
 
-def format_scalar(value: Any, fmt: FormatSpec, stored_type: str = "") -> str:
+def format_scalar(value: Any, letter: str = "", stored_type: str = "") -> str:
     """A number in the asked-for form: x o t d u c a f; plain without one."""
-    letter = fmt.letter
     if isinstance(value, np.bool_ | bool):
         return str(bool(value))
     is_float = isinstance(value, float | np.floating)
@@ -104,3 +103,15 @@ def public_fields(value: Any) -> dict[str, Any] | None:
     except TypeError:
         return None
     return {name: item for name, item in attributes.items() if not name.startswith("_")} or None
+
+
+# Name, kind, and what it holds.
+Row = tuple[str, str, str]
+
+
+def render_locals(rows: Sequence[Row], width: int) -> list[Line]:
+    """The locals of a frame, one per line."""
+    if not rows:
+        return [Line("  no locals")]
+    cells = [(Line(("name", name)), Line(("type", kind)), text) for name, kind, text in rows]
+    return table(("", "", ""), cells, width, flex=2)

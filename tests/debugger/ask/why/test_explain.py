@@ -18,7 +18,7 @@ from stepggml.debugger.ask.why.record import Explanation
 from stepggml.debugger.errors import DebuggerError
 from stepggml.debugger.run.programs import script_program
 from stepggml.debugger.session import Session
-from stepggml.debugger.show.panels import why as panel
+from stepggml.debugger.show.panels.why import value as panel
 from stepggml.ggml import GGML_OP_NONE, ggml_op_name
 from stepggml.ggml.ops import op_records
 

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import linecache
-from typing import TYPE_CHECKING
 
-from .. import context
-from ..style import Line, rule, short_size
-from . import node as node_panel
-from . import source as source_panel
-from .formulas import list_ne
-from .pools import bar
-
-if TYPE_CHECKING:
-    from ...run.stops import NodeInfo
-    from ...shell.console import Console
+from ..run.stops import NodeInfo
+from ..session import Session
+from . import context
+from .panels import node as node_panel
+from .panels import source as source_panel
+from .panels.formulas import list_ne
+from .panels.pools import bar
+from .style import Line, rule, short_size
 
 NODE_WIDTH = 64  # narrower, a card is cut
 
 
-def source(console: Console, width: int, height: int) -> list[Line]:
+def source(session: Session, frame_index: int, width: int, height: int) -> list[Line]:
     """The source at hand: at a line the line; at a node the line that made it."""
-    stop = console.session.stop
+    stop = session.stop
     if stop is None or stop.kind == "exit":
-        return [rule("source", width), *standing(console)]
+        return [rule("source", width), *standing(session)]
     place = stop.node.origin.place if stop.kind == "node" and stop.node is not None else None
     if place is None and stop.frame:
-        frame = stop.frame[min(console.frame_index, len(stop.frame) - 1)]
+        frame = stop.frame[min(frame_index, len(stop.frame) - 1)]
         place = (frame.file, frame.line, frame.function)
     if place is None:
         return [rule("source", width)]
@@ -36,33 +33,32 @@ def source(console: Console, width: int, height: int) -> list[Line]:
     lines = linecache.getlines(path)
     before = (height - 2) // 2
     after = height - 2 - before
-    marked = context.breakpoint_lines(console, path)
+    marked = context.breakpoint_lines(session, path)
     return [rule("source", width, *fields), *source_panel.render(lines, line, before, after, width, marked)]
 
 
-def standing(console: Console) -> list[Line]:
+def standing(session: Session) -> list[Line]:
     """Why there is nothing to show."""
-    state = console.session.state
+    state = session.state
     return [Line("  ", ("dim", "not running: F5 runs, F11 starts" if state == "idle" else "the program is over"))]
 
 
-def node(console: Console, width: int, height: int) -> list[Line]:
+def node(session: Session, width: int, height: int) -> list[Line]:
     """The card of the node at hand."""
-    stop = console.session.stop
+    stop = session.stop
     info = stop.node if stop is not None else None
-    if info is None or console.session.state != "stopped":
+    if info is None or session.state != "stopped":
         return [rule("node", width), Line("  ", ("dim", "no node yet"))]
-    array, note = context.values_of(console, info)
-    srcs = context.sources_of(console, info)
-    n_nodes = console.session.n_nodes
+    array, note = context.values_of(session, info)
+    srcs = context.sources_of(session, info)
+    n_nodes = session.n_nodes
     lines = node_panel.render(info, srcs, array, note, n_nodes, max(width, NODE_WIDTH))
     # the values come last, and must be seen
     return lines if len(lines) <= height else [*lines[: height - 1], lines[-1]]
 
 
-def graph(console: Console, width: int, height: int) -> list[Line]:
+def graph(session: Session, width: int, height: int) -> list[Line]:
     """The nodes around the current one."""
-    session = console.session
     n_nodes = session.n_nodes if session.state == "stopped" else 0
     current = session.node_index
     if not n_nodes:
@@ -87,9 +83,9 @@ def graph_row(info: NodeInfo, current: int, width: int) -> Line:
     return line.add((info.badge.kind, f" {info.badge.text}")).fit(width)
 
 
-def memory(console: Console, width: int, height: int) -> list[Line]:
+def memory(session: Session, width: int, height: int) -> list[Line]:
     """Pools and buffers, and how full they are."""
-    snapshot = console.session.snapshot(nodes=False)
+    snapshot = session.snapshot(nodes=False)
     head = rule("memory", width, f"history {short_size(snapshot.record_used)}")
     regions = [(item.name, item.used, item.size) for item in (*snapshot.buffers, *snapshot.pools)]
     room = 10 if width >= 50 else 6

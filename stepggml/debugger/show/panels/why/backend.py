@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import textwrap
 
-from ...ask.why.backend import BackendReason
-from ..style import Line, elide, rule, table
-from .node import label, variable_text
+from ....ask.why.backend import BackendReason
+from ...style import Line, elide, rule, table
+from ..node import label, variable_text
 
 
 def render(reason: BackendReason, width: int) -> list[Line]:

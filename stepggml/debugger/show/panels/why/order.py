@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import textwrap
 
-from ...ask.why.order import OrderReason, PathStep
-from ..style import Line, elide, rule
-from .node import label, short_path, variable_text
-from .values import edges
+from ....ask.why.order import OrderReason, PathStep
+from ...style import Line, elide, rule
+from ..node import label, short_path, variable_text
+from ..values import edges
 
 PATH_EDGE = 3
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import textwrap
 
-from ...ask.why.alloc import AllocReason, FreeBlock, ParentReason
-from ..style import Line, elide, rule, table
-from .formulas import list_ne
-from .node import label, place_text, short_path, variable_text
+from ....ask.why.alloc import AllocReason, FreeBlock, ParentReason
+from ...style import Line, elide, rule, table
+from ..formulas import list_ne
+from ..node import label, place_text, short_path, variable_text
 
 MAX_BLOCKS = 12
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from ..style import Line
+from .style import Line
 
 CELL_WIDTH, CELL_HEIGHT, MARGIN = 7.8, 17, 12
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ...ask.why.record import FLOATS, Column, Explanation, Operand, Step, Table
-from ..style import Line, elide, rule, table
-from .node import short_path
-from .values import edges
+from ....ask.why.record import FLOATS, Column, Explanation, Operand, Step, Table
+from ...style import Line, elide, rule, table
+from ..node import short_path
+from ..values import edges
 
 EDGE = 3  # rows shown at each end of a long table
 DIGITS = 6
