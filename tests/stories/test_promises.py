@@ -112,7 +112,7 @@ def test_a_command(added: PackageCopy) -> None:
     assert re.search(r"^25 of 167 nodes: MUL_MAT$", shown, re.MULTILINE)
     program = """
 from debugger_console import Conversation
-from stepggml.debugger.shell.command import complete
+from stepggml.debugger.shell.completion import complete
 
 console = Conversation().console
 print(complete("tal", console), complete("tally MUL", console))

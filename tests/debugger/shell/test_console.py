@@ -13,12 +13,14 @@ import pytest
 from debugger_console import N_NODES, Conversation
 
 from stepggml.debugger.errors import DebuggerError
+from stepggml.debugger.run import programs
 from stepggml.debugger.shell.arguments import split_word
 from stepggml.debugger.shell.command import GROUPS, load_commands
 from stepggml.debugger.shell.commands.script import read_size
 from stepggml.debugger.shell.completion import complete
 from stepggml.debugger.show.listing import read_page
 from stepggml.ggml import ggml_log_set
+from stepggml.runner import open_program
 
 REGISTRY = load_commands()
 NODE = 29  # where the shared conversation stands: 30 nodes computed, among them layer 0's KQ_soft_max
@@ -63,8 +65,9 @@ def bring_back(talk: Conversation) -> None:
         start_anew(talk)
     if session.engine.cursor.in_reference:  # `sk` stepped into a node, where time stands still
         start_anew(talk)
+    session.goto((0, NODE - 1))  # changes made at the node are taken back
     session.goto((0, NODE))
-    console._in_output = False
+    console.show("")  # what the program has printed keeps its own line
 
 
 def start_anew(talk: Conversation) -> None:
@@ -419,3 +422,46 @@ def test_pdb_words(talk: Conversation) -> None:
     assert REGISTRY.resolve(talk.console.translate("u 1"))[0].name == "up"
     talk.good("set muscle gdb")
     assert "expected gdb or pdb" in talk.error("set muscle emacs")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# what the shell remembers, and what a start-up file leaves behind
+
+
+def test_a_quiet_script_leaves_the_console_as_it_was(tmp_path: Path) -> None:
+    """Its commands are not shown, those of the next script are; what was muted stays so."""
+    talk = Conversation()
+    rc = tmp_path / "rc"
+    rc.write_text("echo hello\nset page 30\n")
+    with talk.console.muted():
+        talk.console.run_quietly(str(rc))
+        talk.console.program_output("chatter\n")
+    text = talk.out.getvalue()
+    assert "hello" in text and "(stepggml)" not in text and "chatter" not in text
+    talk.console.run_quietly(str(tmp_path / "none"))
+    assert "(stepggml) set page 31" in talk.good(f'source "{script_of(tmp_path, "set page 31")}"')
+
+
+def script_of(folder: Path, line: str) -> Path:
+    """A script of one line."""
+    path = folder / "script"
+    path.write_text(line + "\n")
+    return path
+
+
+def test_the_model_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    def counted(path: str) -> object:
+        opened.append(path)
+        return open_program(path)
+
+    monkeypatch.setattr(programs, "open_program", counted)
+    Conversation().close()
+    assert len(opened) == 1
+
+
+def test_looking_changes_nothing(talk: Conversation) -> None:
+    """The view of a stop is the same however often it is asked for, and other looks leave no trace in it."""
+    first = talk.good("ctx")
+    assert talk.good("info node", "p node_3", "ctx").endswith(first)
