@@ -13,7 +13,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -165,7 +165,9 @@ class Engine:
         if self._thread is None or not self._thread.is_alive():
             return
         self.activate()
-        self.cursor.to_front()
+        # the clean-up code runs whatever the memory holds
+        with suppress(Exception):
+            self.cursor.to_front()
         self._killing = True
         self._go.set()
         self._thread.join(KILL_SECONDS)

@@ -86,11 +86,12 @@ class Cursor:
         if self.evals:
             self._note_changed_inputs()
         ev.before, self.tail = self.tail, []
-        self.structs.add(ev, cgraph, columns)
+        inputs = Columns(leafs)
+        self.structs.add(ev, cgraph, columns, self._computed_with(inputs))
         self.evals.append(ev)
         self.e, self.k = ev.index, -1
         self.at_front = self.in_compute = True
-        self._find_written_buffers(ev)
+        self._find_written_buffers(ev, inputs)
         if ev.index == 0:
             self.history.floor = (0, -1)
         self.history.checkpoint(ev, self._mutable)
@@ -125,6 +126,9 @@ class Cursor:
         """The program takes over again."""
         self.in_compute = False
         self.structs.leave()
+        # what is found there before the next graph is the program's doing, not a node's
+        self._inputs = [(address, self.memory.read_at(address, len(then))) for address, then in self._inputs]
+        self._n_tail_then = len(self.tail)
 
     def note_inputs(self, graph: ggml_cgraph) -> None:
         """A graph has been allocated: what its leafs' memory holds before the program writes the inputs there."""
@@ -170,9 +174,16 @@ class Cursor:
             if now != expected:
                 self.tail.append(Write(address, bytes(expected), now, "inputs"))
 
-    def _find_written_buffers(self, ev: Eval) -> None:
+    def _computed_with(self, leafs: Columns) -> list[int]:
+        """The structs of leafs that are made anew with every graph, as those of inputs and of their copies are."""
+        found = np.zeros(leafs.n, dtype=bool)
+        for buffer in self.world.buffers:
+            if not buffer.freed and buffer.kind == "compute":
+                found |= (leafs.start >= buffer.base) & (leafs.start < buffer.base + buffer.size)
+        return leafs.addresses[found].tolist()
+
+    def _find_written_buffers(self, ev: Eval, leafs: Columns) -> None:
         """Buffers that nodes write belong into checkpoints; one that is no compute buffer keeps keys and values."""
-        leafs = Columns(ev.leafs)
         for buffer in self.world.buffers:
             if buffer.freed:
                 continue

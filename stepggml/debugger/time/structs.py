@@ -6,8 +6,6 @@ for as long as it lasts, and then the program's own.
 
 from __future__ import annotations
 
-import numpy as np
-
 from ...ggml import ggml_cgraph
 from ...ggml.tensor import pointer_to
 from ..errors import DebuggerError
@@ -27,17 +25,18 @@ class Structs:
         self._live: tuple[tuple, bytes] | None = None
         self._columns: tuple[Eval, Columns] | None = None
 
-    def add(self, ev: Eval, cgraph: ggml_cgraph, columns: Columns) -> None:
-        """A graph is about to be computed: remember its structs."""
-        ranges = self._ranges(cgraph, ev.addresses)
+    def add(self, ev: Eval, cgraph: ggml_cgraph, columns: Columns, inputs: list[int]) -> None:
+        """A graph is about to be computed: remember its structs, and those of its inputs."""
+        nodes = ev.addresses
+        ranges = self._ranges([pointer_to(cgraph), *nodes[:1].tolist(), *nodes[-1:].tolist(), *inputs])
         self.chain.append(ranges, read_ranges(self.world.memory, ranges))
         self.loaded = ev.index
         self._columns = (ev, columns)
 
-    def _ranges(self, cgraph: ggml_cgraph, nodes: np.ndarray) -> tuple[tuple[int, int], ...]:
-        """The used parts of the pools that hold the graph and its nodes."""
+    def _ranges(self, structs: list[int]) -> tuple[tuple[int, int], ...]:
+        """The used parts of the pools that hold some structs."""
         pools = set()
-        for address in (pointer_to(cgraph), *nodes[:1].tolist(), *nodes[-1:].tolist()):
+        for address in structs:
             pool = self.world.pool_at(address)
             if pool is not None:
                 pools.add(pool)
