@@ -249,7 +249,7 @@ class Looker:
         if buffer is None:
             return None
         if phase == "alloc" and self.shown is None and buffer.kind == "compute":
-            if not self.cursor.is_input_set(start, end):
+            if not self.cursor.inputs.is_set(start, end):
                 return Badge("NOT-COMPUTED", "NOT-COMPUTED (input not set yet)")
         if phase == "load" and not self.world.memory.any_byte(start, end - start):
             return Badge("NOT-COMPUTED", "NOT-COMPUTED (not loaded: all bytes are zero)")

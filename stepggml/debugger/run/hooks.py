@@ -297,7 +297,7 @@ class Hooks:
 
     def _writes(self, frame: FrameType, tensor: Any, offset: int, size: int) -> None:
         """The function of `frame` is about to set bytes of a tensor."""
-        self.cursor.note_set(tensor.data + offset, size)
+        self.cursor.inputs.note_set(tensor.data + offset, size)
         if tensor.data:
             self._writes_bytes(frame, *self.world.memory.span_of_set(tensor, offset, size), f"set {tensor.name}")
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from ...ggml import (
     GGML_STATUS_SUCCESS,
-    GGML_TYPE_I32,
     ggml_backend,
     ggml_backend_graph_compute,
     ggml_cgraph,
@@ -29,6 +28,7 @@ from ..run.provenance import Provenance
 from ..target.tables import Columns
 from ..target.world import World, graph_addresses
 from .history import Checkpoint, Eval, History, Place, Write, bytes_before
+from .inputs import Inputs
 from .structs import Structs
 
 # A run of nodes computed in one go should not take longer, so that Ctrl-C is answered.
@@ -57,9 +57,7 @@ class Cursor:
         self.warn: Callable[[Eval, int, int], None] | None = None
         self.reference: Callable[[Eval, int], None] | None = None
         self.in_reference = False
-        self._inputs: list[tuple[int, bytes]] = []
-        self._set_since: list[tuple[int, int]] = []
-        self._n_tail_then = 0
+        self.inputs = Inputs(world)
         self._mutable: dict[int, int] = {}
         self._view = ggml_cgraph()
         self._chunk = 4
@@ -73,6 +71,7 @@ class Cursor:
         columns = Columns(nodes)
         if not len(leafs):
             leafs = columns.outside_sources()  # a part of a graph lists nodes only
+        inputs = Columns(leafs)
         makers = [self.provenance.of(address) for address in nodes.tolist()]
         names = columns.names()
         if self.evals:
@@ -82,11 +81,10 @@ class Cursor:
             names = earlier.names if earlier.names == names else names
         il = np.array([NO_LAYER if maker.il is None else maker.il for maker in makers], dtype=np.int16)
         ev = Eval(len(self.evals), backend, nodes, leafs, names, makers, il, columns)
-        ev.n_past, ev.n_tokens = numbers or self._numbers_of_inputs(leafs)
+        ev.n_past, ev.n_tokens = numbers or self.inputs.numbers(inputs)
         if self.evals:
-            self._note_changed_inputs()
+            self.tail += self.inputs.written(self.tail)
         ev.before, self.tail = self.tail, []
-        inputs = Columns(leafs)
         self.structs.add(ev, cgraph, columns, self._computed_with(inputs))
         self.evals.append(ev)
         self.e, self.k = ev.index, -1
@@ -112,47 +110,15 @@ class Cursor:
             reason = None
         return ev.status
 
-    def _numbers_of_inputs(self, leafs: np.ndarray) -> tuple[int, int]:
-        """n_past and the number of tokens, from the input that holds the tokens' positions."""
-        columns = Columns(leafs)
-        for i, name in enumerate(columns.names()):
-            if "pos" in name and columns.records["type"][i] == GGML_TYPE_I32 and columns.start[i]:
-                size = int(columns.end[i] - columns.start[i])
-                if self.memory.is_readable(int(columns.start[i]), size):
-                    return int.from_bytes(self.memory.read_at(int(columns.start[i]), 4), "little"), size // 4
-        return 0, 0
-
     def end(self) -> None:
         """The program takes over again."""
         self.in_compute = False
         self.structs.leave()
-        # what is found there before the next graph is the program's doing, not a node's
-        self._inputs = [(address, self.memory.read_at(address, len(then))) for address, then in self._inputs]
-        self._n_tail_then = len(self.tail)
+        self.inputs.look_again(len(self.tail))
 
     def note_inputs(self, graph: ggml_cgraph) -> None:
-        """A graph has been allocated: what its leafs' memory holds before the program writes the inputs there."""
-        self._inputs = []
-        self._set_since = []
-        self._n_tail_then = len(self.tail)
-        for leaf in graph.leafs:
-            buffer = self.world.buffer_at(leaf.data) if leaf.data else None
-            if buffer is not None and buffer.kind == "compute":
-                start, end = self.world.span(leaf)
-                self._inputs.append((start, self.memory.read_at(start, end - start)))
-
-    def note_set(self, address: int, size: int) -> None:
-        """Bytes have been set by the program since the graph was allocated."""
-        self._set_since.append((address, address + size))
-
-    def is_input_set(self, start: int, end: int) -> bool:
-        """Whether the program has written an input since the graph was allocated."""
-        if any(first < end and stop > start for first, stop in self._set_since):
-            return True
-        for address, then in self._inputs:
-            if address == start:
-                return self.memory.read_at(address, len(then)) != then
-        return False
+        """A graph has been allocated."""
+        self.inputs.note(graph, len(self.tail))
 
     def note_write(self, address: int, size: int, what: str) -> Write:
         """The program is about to change bytes outside the graph; the write is to be completed when it has."""
@@ -161,18 +127,6 @@ class Cursor:
         if self.evals and not self.in_compute and self.at_front:
             self.tail.append(write)
         return write
-
-    def _note_changed_inputs(self) -> None:
-        """Inputs that the program wrote straight through their address."""
-        for address, then in self._inputs:
-            expected = bytearray(then)
-            for write in self.tail[self._n_tail_then :]:
-                first, end = max(write.address, address), min(write.address + len(write.new), address + len(expected))
-                if first < end:
-                    expected[first - address : end - address] = write.new[first - write.address : end - write.address]
-            now = self.memory.read_at(address, len(then))
-            if now != expected:
-                self.tail.append(Write(address, bytes(expected), now, "inputs"))
 
     def _computed_with(self, leafs: Columns) -> list[int]:
         """The structs of leafs that are made anew with every graph, as those of inputs and of their copies are."""
@@ -197,6 +151,7 @@ class Cursor:
     def buffer_freed(self, base: int, size: int) -> None:
         """A buffer goes away: no earlier time can be visited any more, and nothing be written there."""
         self._mutable.pop(base, None)
+        self.inputs.buffer_freed(base, size)
         self.tail = [write for write in self.tail if not base <= write.address < base + size]
         if self.evals:
             self.history.forget((self.e, self.k))
