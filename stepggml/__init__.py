@@ -8,8 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .debugger.errors import DebuggerError
     from .debugger.library.session import Session
+    from .debugger.session import Session as DebugSession
 
 __version__ = "0.1.0"
 __all__ = ["DebuggerError", "Session", "__version__"]
@@ -20,12 +23,20 @@ def __getattr__(name: str) -> Any:
     if name == "Session":
         from .debugger.library.session import Session
 
+        Session.prompt = _prompt
         return Session
     if name == "DebuggerError":
         from .debugger.errors import DebuggerError
 
         return DebuggerError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _prompt(session: DebugSession) -> Callable[[str], str]:
+    """Commands of the prompt for a session of the library: neither of the two front ends knows the other."""
+    from .debugger.shell.text_prompt import TextPrompt
+
+    return TextPrompt(session).run
 
 
 def __dir__() -> list[str]:

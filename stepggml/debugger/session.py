@@ -1,4 +1,4 @@
-"""One debugged run: the face of the engine.
+"""One debugged run: the one door for every front end.
 
 A Session owns a program, runs it in a worker thread, and stops it at source lines and at graph nodes. Between two calls
 the program always stands still. Every method that lets it run returns the Stop it came to. Nothing here prints; the
@@ -7,63 +7,51 @@ prompt, tests and notebooks share it.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import Any
 
+from .ask.change import Changed, Part, change_elements, check_writable
 from .ask.look import Looker
-from .ask.snapshot import Mark, Snapshot, snapshot
+from .ask.questions import Questions
+from .ask.scope import Scope
+from .ask.snapshot import Snapshot, take_snapshot
 from .ask.stopmaker import StopMaker
+from .ask.value_history import ValueHistory
+from .compare.diff import Comparison
+from .compare.diff_runs import Request, diff
 from .errors import DebuggerError
 from .run.breakpoints import BreakpointTable
+from .run.conditions import Names
 from .run.engine import Engine
-from .run.nodestops import CountGoal, Goal, PlaceGoal, UntilGoal, last_node, layer_starts, real_nodes
+from .run.nodestops import CountGoal, Goal, NodeReason, PlaceGoal, UntilGoal, last_node, layer_starts, real_nodes
 from .run.programs import Program
 from .run.sources import Sources
-from .run.stops import Badge, LineFrame, NodeInfo, Origin, Position, Stop, Value
+from .run.stops import LineFrame, Stop
 from .run.tracer import LineGoal
-from .target.owners import Region
 from .target.process import read_mapped
-from .target.values import Index
 from .time.travel import Travel
-
-if TYPE_CHECKING:
-    from ..ggml import ggml_cgraph, ggml_tensor
-
-__all__ = [
-    "Badge",
-    "DebuggerError",
-    "LineFrame",
-    "NodeInfo",
-    "Origin",
-    "Position",
-    "Session",
-    "Snapshot",
-    "Stop",
-    "Value",
-]
 
 MIB = 1 << 20
 
 
-class Session:
+class Session(Questions):
     """A run under the debugger.
 
     Attributes: program; sources (the files that can be stepped); breakpoints (BreakpointTable); state ("idle" before
-    the first start, "stopped", "exited"); stop (the last Stop or None); record_limit (bytes for history; 0: nothing is
-    recorded, going back replays from the start of the first evaluation).
+    the first start, "stopped", "exited"); stop (the last Stop or None); values (what was shown, $1, $2, ...); why
+    (reasons, see ask/why); engine: the machinery of the run, None when idle, for tests.
     """
 
     def __init__(self, program: Program, record_limit: int = 512 * MIB) -> None:
+        super().__init__()
         self.program = program
         self.sources = Sources(program.files, program.folder)
-        self.breakpoints = BreakpointTable(self.sources, self._span_of)
+        self.breakpoints = BreakpointTable(self.sources, self.span_of)
+        self.values = ValueHistory()
         self.stop: Stop | None = None
-        self.mark: Mark | None = None
-        self.earlier_mark: Mark | None = None
         self.engine: Engine | None = None
         self._record_limit = record_limit
-        self._look: Looker | None = None
         self._maker: StopMaker | None = None
         self._travel: Travel | None = None
 
@@ -99,19 +87,19 @@ class Session:
 
     def _launch(self, goal: LineGoal, start: int = 0) -> Stop:
         self.kill()
+        self.before_launch()
         engine = Engine(self.program, self.breakpoints, self.sources, self._record_limit)
         self.engine = engine
-        self._look = Looker(engine)
-        self._maker = StopMaker(self, engine, self._look)
+        self.look = Looker(engine)
+        self._maker = StopMaker(self.look)
         self._travel = Travel(engine)
-        self.mark = self.earlier_mark = None
         engine.launch(goal)
         return self._stopped(start)
 
     def kill(self) -> None:
         """End the program where it stands; its clean-up code runs. state becomes "idle"."""
         engine, self.engine = self.engine, None
-        self._look = self._maker = self._travel = None
+        self.look = self._maker = self._travel = None
         self.stop = None
         if engine is not None:
             engine.kill()
@@ -125,8 +113,15 @@ class Session:
         if self.engine is not None:
             self.engine.interrupt()
 
+    def before_launch(self) -> None:
+        """For front ends: the program is about to begin."""
+
+    def before_move(self) -> None:
+        """For front ends: the program, or time, is about to move, or memory to change. May raise DebuggerError."""
+
     def _alive(self) -> Engine:
         """The engine of a program that can go on."""
+        self.before_move()
         if self.engine is None:
             raise DebuggerError("the program is not running: start it first")
         if self.engine.ended:
@@ -136,8 +131,9 @@ class Session:
 
     def _stopped(self, start: int = 0) -> Stop:
         """Make the Stop for where the program stands now."""
-        self._look.forget()
+        self.look.forget()
         self.stop = self._maker.make(start)
+        self.look.stand_at(self.stop)
         return self.stop
 
     def _resume(self, line_goal: LineGoal | None = None, node_goal: Goal | None = None) -> Stop:
@@ -187,7 +183,7 @@ class Session:
                 break
         return stop
 
-    def _frame(self) -> Any:
+    def _frame(self) -> FrameType:
         """The innermost frame that can be stepped, of the program itself."""
         engine = self._alive()
         frame = engine.tracer.innermost(engine.frame)
@@ -280,70 +276,10 @@ class Session:
             return self._back(lambda: self._travel.go_to(place))
         return self._forward(PlaceGoal(*place))
 
-    def _back(self, move: Callable) -> Stop:
+    def _back(self, move: Callable[[], NodeReason]) -> Stop:
         self._alive()
         self.engine.past_reason = move()
         return self._stopped()
-
-    def when(self) -> Position | None:
-        """Where in time this is; None before the first evaluation."""
-        if self.engine is None or not self.engine.cursor.evals:
-            return None
-        cursor = self.engine.cursor
-        ev = cursor.evals[cursor.e]
-        return Position(ev.index, cursor.k, ev.n, ev.n_past, ev.n_tokens, not cursor.at_front)
-
-    # ------------------------------------------------------------------------------------------------------------------
-    # looking
-
-    @property
-    def model(self) -> Any:
-        """The program's model object, once it exists."""
-        return self.engine.world.model if self.engine else None
-
-    @property
-    def graph(self) -> ggml_cgraph | None:
-        """The graph that is being built or computed."""
-        return self.engine.world.graph if self.engine else None
-
-    @property
-    def node_index(self) -> int:
-        """Index of the last node computed in the graph at hand; -1: none yet."""
-        return self.engine.cursor.shown_k if self.engine else -1
-
-    @property
-    def n_nodes(self) -> int:
-        """Nodes of the graph at hand."""
-        return self._look.table()[0].n if self._look else 0
-
-    @property
-    def eval_index(self) -> int:
-        """Number of this evaluation, from 0; -1 before the first."""
-        return self.engine.cursor.e if self.engine else -1
-
-    @property
-    def n_past(self) -> int:
-        """Tokens in the key and value memory before this evaluation."""
-        when = self.when()
-        return when.n_past if when else 0
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens of this evaluation."""
-        when = self.when()
-        return when.n_tokens if when else 0
-
-    @property
-    def phase(self) -> str:
-        """One of "load", "build", "alloc", "compute", "sample", "idle"."""
-        if self.engine is None:
-            return "idle"
-        return "compute" if not self.engine.cursor.at_front else self.engine.world.phase
-
-    @property
-    def layer(self) -> int | None:
-        """The layer at hand: of the last node computed, or of the source line."""
-        return self._maker.layer() if self._maker else None
 
     @property
     def record_limit(self) -> int:
@@ -368,86 +304,72 @@ class Session:
         """The program's stack at this stop, innermost first."""
         return self.stop.frame if self.stop else ()
 
-    def tensor(self, what: Any) -> ggml_tensor:
-        """The tensor that `what` names: node_24, 24, "#24", a weight's or leaf's name, a variable of a frame or of the
-        builder (KQ_soft_max: of the current layer; KQ_soft_max-0: of layer 0), an address, a NodeInfo or a ggml_tensor.
+    # ------------------------------------------------------------------------------------------------------------------
+    # looking, beyond the questions of Questions
 
-        Raises DebuggerError, with similar names, when there is none, or when its memory has been freed.
-        """
-        return self._looking().tensor(what, self._maker.frames_for_names(), self.layer)
+    def scope(self, frame_index: int = 0) -> Scope:
+        """Where the names of an expression come from, with this frame selected; see ask/expressions.py."""
+        frames = self.frames()
+        frame = frames[frame_index] if 0 <= frame_index < len(frames) else None
+        names = ("n_past", "n_tokens", "n_nodes", "node_index", "eval_index", "phase", "model", "graph")
+        counters = Names({name: lambda name=name: getattr(self, name) for name in names})
+        at_node = self.stop is not None and self.stop.kind == "node"
+        return Scope(self.looking, counters, frame, at_node, self.values.lookup)
 
-    def tensor_names(self) -> list[str]:
-        """Every name that tensor() knows now, for completion."""
-        return self._look.all_names() if self._look and not self.engine.ended else []
+    def snapshot(self, nodes: bool = True) -> Snapshot:
+        """What the run looks like now, as plain data. nodes=False leaves out objects, nodes and leafs."""
+        look = self.standing
+        if look is None:
+            return Snapshot(self.state, self.phase, self.stop, None, record_limit=self.record_limit)
+        return take_snapshot(look, self.stop, self._maker.changes, nodes)
 
-    def info(self, what: Any) -> NodeInfo:
-        """A tensor as plain data."""
-        return self._looking().info(self.tensor(what))
-
-    def value(self, what: Any, index: Index | None = None) -> Value:
-        """What a tensor holds as of its own time: from memory, or from history when the bytes have been used again.
-
-        index: which elements, in (ne3, ne2, ne1, ne0) order, as numpy takes it; saves converting the rest.
-        """
-        return self._looking().value(self.tensor(what), index)
-
-    def badge(self, what: Any) -> Badge:
-        """The state of a tensor's bytes."""
-        return self._looking().badge(self.tensor(what))
-
-    def origin(self, what: Any) -> Origin:
-        """The source lines that made a tensor."""
-        return self._looking().maker(ctypes.addressof(self.tensor(what))).origin()
-
-    def nodes_of_line(self, file: str, line: int) -> list[NodeInfo]:
-        """The tensors of the graph at hand that a source line has made."""
-        return self._looking().made_by_line(file, line)
-
-    def _looking(self) -> Looker:
-        if self._look is None:
-            raise DebuggerError("the program is not running: start it first")
-        if self.engine.ended:
-            raise DebuggerError("the program is over, and its memory has been freed: restart it")
-        self.engine.activate()
-        return self._look
+    # ------------------------------------------------------------------------------------------------------------------
+    # bytes
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes at any address. Raises DebuggerError where nothing is mapped."""
-        return self.engine.world.memory.read_at(address, size) if self.engine else read_mapped(address, size)
-
-    def region_of(self, address: int) -> Region | None:
-        """Which pool or buffer an address lies in, and what is there."""
-        return self._looking().region_of(address) if self.engine and not self.engine.ended else None
-
-    def owner_of(self, address: int) -> ggml_tensor | None:
-        """The tensor whose bytes lie at an address now."""
-        return self._looking().owner(address) if self.engine and not self.engine.ended else None
+        return self.look.world.memory.read_at(address, size) if self.look else read_mapped(address, size)
 
     def write(self, address: int, data: bytes, what: str = "patch") -> None:
         """Change bytes of a buffer: from here on nodes see them; going back before this moment undoes it.
 
         Raises DebuggerError outside any buffer.
         """
-        self._alive()
+        engine = self._alive()
         if not data:
             return
-        if self.engine.world.buffer_at(address, len(data)) is None:
+        if engine.world.buffer_at(address, len(data)) is None:
             raise DebuggerError(f"{len(data)} bytes at {address:#x} are in no buffer")
-        self.engine.cursor.patch(address, bytes(data), what)
-        self._look.forget()
+        engine.cursor.patch(address, bytes(data), what)
+        self.look.forget()
+
+    def check_writable(self, what: Any) -> None:
+        """Raise DebuggerError for a tensor whose elements cannot be written one by one."""
+        check_writable(self.looking(), self.tensor(what))
+
+    def write_elements(self, what: Any, part: Part, values: Any) -> Changed:
+        """Write values into a part of a tensor, as write() does. part: four slices; values: a number or an array; both
+        in ggml's order of dimensions.
+        """
+        return change_elements(self.looking(), self.tensor(what), part, values, self.write)
+
+    @property
+    def n_writes(self) -> int:
+        """How many changes by write() were made at this point in time, and can be taken back."""
+        return sum(write.user for write in self.look.cursor.writes_here()) if self.look else 0
 
     def unwrite(self) -> bool:
         """Take back the last write(), if nothing was computed since; whether there was one."""
-        self._alive()
-        self._look.forget()
-        return self.engine.cursor.unpatch() is not None
+        engine = self._alive()
+        self.look.forget()
+        return engine.cursor.unpatch() is not None
 
-    def _span_of(self, what: str) -> tuple[int, int]:
-        return self.engine.world.span(self.tensor(what)) if self.engine else self._looking()
+    # ------------------------------------------------------------------------------------------------------------------
+    # other runs
 
-    def snapshot(self, nodes: bool = True) -> Snapshot:
-        """See snapshot.py."""
-        return snapshot(self, nodes)
+    def diff(self, what: str | Request) -> Comparison:
+        """Compare runs node by node; this one does not move. what: such as "backend cpu ref", see compare/."""
+        return diff(self.standing, self.program, what)
 
 
 def check_count(n: int) -> int:

@@ -10,9 +10,6 @@ import pytest
 from debugger_console import Conversation
 from fake_device import FakeDevice
 
-from stepggml.debugger.ask.why.backend import find_sched
-from stepggml.debugger.target.mappings import mappings_of
-from stepggml.debugger.target.splits import splits_of
 from stepggml.ggml.backend_reg import ggml_backend_register, ggml_backend_unload
 
 LLAMA = Path(__file__).resolve().parents[1] / "data" / "gguf" / "llama-Q4_0.gguf"
@@ -36,13 +33,13 @@ def test_mapping(talk: Conversation) -> None:
     assert "no file is mapped" in talk.good("info mmap")
     talk.good("tbreak load_all_data", "c")
     # all of the file is mapped, and no tensor has got its bytes yet
-    (before,) = mappings_of(talk.session)
+    (before,) = talk.session.mappings()
     size = LLAMA.stat().st_size
     assert before.fragments == ((0, size),) and before.tensors == ()
     assert "no tensor's data point into the file yet" in talk.good("info mmap")
 
     talk.good("si")
-    (mapping,) = mappings_of(talk.session)
+    (mapping,) = talk.session.mappings()
     assert Path(mapping.file) == LLAMA and mapping.size == size and mapping.address == before.address
     # the header's whole pages are gone
     ((first, last),) = mapping.fragments
@@ -86,7 +83,7 @@ def test_patched_weights_leave_the_mapping_its_name(talk: Conversation) -> None:
     session = talk.session
     weight = session.tensor("output.weight")
     session.write(weight.data, bytes(weight.nb[1]))
-    (mapping,) = mappings_of(session)
+    (mapping,) = session.mappings()
     assert mapping.name == "llama-Q4_0.gguf"
 
 
@@ -131,7 +128,7 @@ def test_the_end_of_the_run(talk: Conversation) -> None:
     talk.good("c")
     while talk.session.state != "exited":
         talk.good("info mmap", "info splits", "vmmap", "c")
-    assert mappings_of(talk.session) == ()
+    assert talk.session.mappings() == ()
 
 
 @pytest.fixture
@@ -146,8 +143,7 @@ def test_splits_of_two_devices(device: FakeDevice) -> None:
     talk = llama(backend="TEST")
     try:
         talk.good("start", "catch split", "c")
-        sched = find_sched(talk.session.engine)
-        splits = splits_of(sched, talk.session.engine.world)
+        splits = talk.session.schedule().splits
         assert len(splits) > 2 and {item.backend for item in splits} == {"TEST", "CPU"}
         assert splits[0].first == 0 and all(a.last == b.first for a, b in zip(splits, splits[1:], strict=False))
         assert any(item.inputs for item in splits)

@@ -14,10 +14,9 @@ from debugger_console import Conversation
 from debugger_sessions import DATA, new_session
 from fake_device import FakeDevice
 
-from stepggml.debugger.ask.why.alloc import AllocReason, why_alloc
+from stepggml.debugger.ask.why.alloc import AllocReason
 from stepggml.debugger.ask.why.backend import CAUSES, why_backend
 from stepggml.debugger.ask.why.observe import observe
-from stepggml.debugger.ask.why.order import why_order
 from stepggml.debugger.errors import DebuggerError
 from stepggml.debugger.run.programs import Program, script_program
 from stepggml.debugger.session import Session
@@ -85,7 +84,7 @@ def compute_base(session: Session) -> int:
 def test_every_place_is_the_real_one(session: Session) -> None:
     placed = 0
     for i in range(session.n_nodes):
-        reason = why_alloc(session, i)
+        reason = session.why.alloc(i)
         tensor = session.tensor(i)
         assert not reason.different and fits(alloc_panel.render(reason, 80), 80)
         if reason.kind == "view":
@@ -99,7 +98,7 @@ def test_every_place_is_the_real_one(session: Session) -> None:
 
 def test_best_fit(session: Session) -> None:
     for i in range(session.n_nodes):
-        reason = why_alloc(session, i)
+        reason = session.why.alloc(i)
         if reason.kind != "arena":
             continue
         holes = [block for block in reason.free if not block.is_last]
@@ -128,7 +127,7 @@ def readers(session: Session, i: int) -> list[int]:
 
 def test_in_place_by_the_rules(tiny: Session) -> None:
     for i in range(tiny.n_nodes):
-        reason, node = why_alloc(tiny, i), tiny.tensor(i)
+        reason, node = tiny.why.alloc(i), tiny.tensor(i)
         if reason.kind == "in place":
             over = tiny.tensor(reason.over)
             assert over.data == node.data and list(over.ne) == list(node.ne) and list(over.nb) == list(node.nb)
@@ -136,16 +135,16 @@ def test_in_place_by_the_rules(tiny: Session) -> None:
             assert reason.parents[-1].answer and all(rule.holds for rule in reason.parents[-1].rules)
         elif reason.kind == "arena" and reason.can_inplace:
             assert all(not parent.answer and not parent.rules[-1].holds for parent in reason.parents)
-    assert why_alloc(tiny, 7).over == "node_6"
-    assert why_alloc(tiny, 27).over == "node_26"
+    assert tiny.why.alloc(7).over == "node_6"
+    assert tiny.why.alloc(27).over == "node_26"
 
 
 def test_reasons_against(tiny: Session, script: Session) -> None:
-    norm = why_alloc(tiny, 3)
+    norm = tiny.why.alloc(3)
     assert norm.kind == "arena" and not norm.can_inplace and "NORM" not in norm.inplace_ops
     assert "RMS_NORM" in norm.inplace_ops
     # an operand with memory of its own cannot be written over: sub reads two inputs
-    sub = why_alloc(script, "sub")
+    sub = script.why.alloc("sub")
     texts = [parent.rules[-1].text for parent in sub.parents]
     assert sub.kind == "arena" and all("memory of its own" in text for text in texts)
     lines = ggml_alloc_lines()
@@ -159,50 +158,50 @@ def ggml_alloc_lines() -> list[str]:
 
 
 def test_who_came_before_and_after(tiny: Session) -> None:
-    embd = why_alloc(tiny, "embd")
+    embd = tiny.why.alloc("embd")
     assert embd.when.startswith("as a leaf") and "node_0" in embd.freed
     # whoever got the bytes next is who overwrote them
     by = tiny.badge("embd").by_node
     assert embd.after == f"node_{by}"
-    heir = why_alloc(tiny, by)
+    heir = tiny.why.alloc(by)
     assert "embd" in heir.before
-    assert why_alloc(tiny, "logits").freed == ""
+    assert tiny.why.alloc("logits").freed == ""
     # the last reader frees: node_2 is read by node_3 and node_33
-    assert max(readers(tiny, 2)) == 33 and "node_33" in why_alloc(tiny, 2).freed
+    assert max(readers(tiny, 2)) == 33 and "node_33" in tiny.why.alloc(2).freed
 
 
 def test_what_was_planned(tiny: Session, script: Session) -> None:
-    reason = why_alloc(tiny, 24)
+    reason = tiny.why.alloc(24)
     # 32 tokens at n_past 96 were reserved
     assert reason.planned_ne == (128, 32, 4, 1) and tuple(tiny.tensor(24).ne) == (6, 6, 4, 1)
     assert reason.asked_by[2] == "reserve_worst_case"
     text = "\n".join(str(line) for line in alloc_panel.render(reason, 110))
     assert "a larger graph was reserved" in text and "[128, 32, 4]" in text
-    reason = why_alloc(script, "scale")
+    reason = script.why.alloc("scale")
     assert reason.planned_ne == tuple(script.tensor("scale").ne) and reason.asked_by[2] == "compute"
     assert "larger graph" not in "\n".join(str(line) for line in alloc_panel.render(reason, 110))
 
 
 def test_without_an_allocator(tiny: Session) -> None:
-    weight = why_alloc(tiny, "model/wpe")
+    weight = tiny.why.alloc("model/wpe")
     assert weight.kind == "own" and "right behind model/wte" in weight.text
-    view = why_alloc(tiny, "K-0")
+    view = tiny.why.alloc("K-0")
     assert view.kind == "view" and "leaf_8" in view.text
     fresh = new_session()
     try:
         fresh.start()
         with pytest.raises(DebuggerError):
-            why_alloc(fresh, "node_3")
+            fresh.why.alloc("node_3")
         fresh.advance("gpt2_eval")
         fresh.advance("ggml_gallocr_alloc_graph")
         with pytest.raises(DebuggerError, match="no memory yet"):
-            why_alloc(fresh, "node_3")
+            fresh.why.alloc("node_3")
     finally:
         fresh.close()
 
 
 def test_sizes_in_place(tiny: Session) -> None:
-    reasons: list[AllocReason] = [why_alloc(tiny, i) for i in range(tiny.n_nodes)]
+    reasons: list[AllocReason] = [tiny.why.alloc(i) for i in range(tiny.n_nodes)]
     spans = [(r.offset, r.offset + ggml_nbytes(tiny.tensor(i))) for i, r in enumerate(reasons) if r.kind != "view"]
     assert max(end for _, end in spans) <= tiny.engine.world.buffer_at(compute_base(tiny)).size
 
@@ -213,7 +212,7 @@ def test_sizes_in_place(tiny: Session) -> None:
 
 def test_every_place_in_the_order(session: Session) -> None:
     for i in range(session.n_nodes):
-        reason = why_order(session, i)
+        reason = session.why.order(i)
         assert reason.same and reason.index == i and not reason.is_leaf
         assert fits(order_panel.render(reason, 80), 80)
         # operands come first
@@ -228,19 +227,19 @@ def test_every_place_in_the_order(session: Session) -> None:
 
 
 def test_the_order_of_a_layer(tiny: Session) -> None:
-    kq = why_order(tiny, 24)
+    kq = tiny.why.order(24)
     # the scores are reached by the call that stores the keys of the next layer
     assert (kq.call, kq.n_calls, kq.root) == (2, 5, "k_cpy") and kq.path[0].index == 50
     assert ("K", "k_cpy", 10) in kq.hidden and kq.just_before == "Q"
-    copy = why_order(tiny, 10)
+    copy = tiny.why.order(10)
     assert copy.path == () and copy.call == 0 and copy.place[2] == "store_kv"
-    leaf = why_order(tiny, "leaf_8")
+    leaf = tiny.why.order("leaf_8")
     assert leaf.is_leaf and leaf.index == 8 and [step.index for step in leaf.path] == [10, 9]
-    first = why_order(tiny, 0)
+    first = tiny.why.order(0)
     assert first.index == 0 and first.just_before == ""
     # the source makes Q before K and V; the walk comes to V first
-    assert why_order(tiny, "V_trans-0").index < why_order(tiny, "Qcont-0").index
-    assert why_order(tiny, "V_trans-0").created > why_order(tiny, "Qcont-0").created
+    assert tiny.why.order("V_trans-0").index < tiny.why.order("Qcont-0").index
+    assert tiny.why.order("V_trans-0").created > tiny.why.order("Qcont-0").created
 
 
 def test_order_of_strangers(tiny: Session) -> None:
@@ -249,11 +248,11 @@ def test_order_of_strangers(tiny: Session) -> None:
         fresh.start()
         fresh.advance("gpt2_graph")
         with pytest.raises(DebuggerError):
-            why_order(fresh, "model/wte")
+            fresh.why.order("model/wte")
     finally:
         fresh.close()
     with pytest.raises(DebuggerError, match="in no graph"):
-        why_order(tiny, unused_weight(tiny))
+        tiny.why.order(unused_weight(tiny))
 
 
 def unused_weight(session: Session) -> str:
@@ -285,21 +284,21 @@ def test_observing_changes_nothing() -> None:
 
 
 def test_one_backend(tiny: Session) -> None:
-    reason = why_backend(tiny, 24)
+    reason = tiny.why.backend(24)
     assert reason.backend == "CPU" and not reason.cause and reason.n_backends == 1
     assert reason.kernel and reason.n_tasks == reason.n_threads == 1
     assert reason.verdicts[0].op and not reason.verdicts[0].unusable
-    assert why_backend(tiny, 20).is_noop
+    assert tiny.why.backend(20).is_noop
     for width in (80, 200):
         assert fits(backend_panel.render(reason, width), width)
     with pytest.raises(DebuggerError, match="is not computed"):
-        why_backend(tiny, "model/wte")
+        tiny.why.backend("model/wte")
 
 
 def test_the_schedulers_reasons(llama: Session) -> None:
     causes = {}
     for i in range(llama.n_nodes):
-        reason = why_backend(llama, i)
+        reason = llama.why.backend(i)
         causes[reason.info.name] = reason.cause
         assert reason.split == 0 and reason.n_splits == 1 and reason.cause_text
         assert fits(backend_panel.render(reason, 80), 80)
@@ -323,10 +322,10 @@ def test_two_devices() -> None:
         session.start()
         # the device of its own is in no registry, so its split runs unwatched: the first stop is behind it
         session.step_node()
-        product = why_backend(session, "product")
+        product = session.why.backend("product")
         assert product.backend == "TEST" and product.n_backends == 2 and product.cause == "1.wgt0"
         assert "weights lie there" in product.cause_text
-        activation = why_backend(session, "activation")
+        activation = session.why.backend("activation")
         assert activation.backend == "CPU"
         test = next(item for item in activation.verdicts if item.device == "TEST")
         assert not test.op

@@ -30,6 +30,11 @@ def known_tensors(snapshot: Snapshot, info_at: Callable[[int], NodeInfo]) -> lis
     return [*found, *snapshot.leafs, *snapshot.nodes]
 
 
+def writers_of(address: int, nodes: Sequence[NodeInfo]) -> list[NodeInfo]:
+    """Nodes whose result covers an address, in order."""
+    return [node for node in nodes if not node.is_noop and node.data and 0 <= address - node.data < node.nbytes]
+
+
 def readers_of(info: NodeInfo, nodes: Sequence[NodeInfo]) -> list[NodeInfo]:
     """Nodes with the tensor, or a view of it, among their operands; the views themselves are listed too."""
     known = {info.address}

@@ -6,19 +6,14 @@ Nothing in a Snapshot points into the program's memory, so it stays true after t
 
 from __future__ import annotations
 
-import ctypes
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 from ...ggml import ggml_backend_buffer_name, ggml_backend_buffer_usage, ggml_nbytes, ggml_tensor
+from ...ggml.tensor import pointer_to
+from ..run.engine import Engine
 from ..run.stops import LineFrame, NodeInfo, Position, Stop
 from ..target.owners import Buffer, Pool
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from ..run.engine import Engine
-    from ..session import Session
+from .look import Looker
 
 
 @dataclass(frozen=True)
@@ -158,44 +153,42 @@ def position_text(old: tuple[int, int], new: tuple[int, int]) -> str:
     return f"{abs(n)} node{'s' if abs(n) != 1 else ''} {verb}"
 
 
-def snapshot(session: Session, nodes: bool = True) -> Snapshot:
-    """Take a picture of the session. nodes=False leaves the lists of objects, nodes and leafs empty, which is
-    quicker.
+def take_snapshot(look: Looker, stop: Stop | None, changes: tuple[Change, ...], nodes: bool = True) -> Snapshot:
+    """Take a picture of a program that stands still. nodes=False leaves the lists of objects, nodes and leafs empty,
+    which is quicker.
     """
-    engine = session.engine
-    if engine is None or engine.ended:
-        return Snapshot(session.state, session.phase, session.stop, None, record_limit=session.record_limit)
-    look = session._looking()
+    engine = look.engine
     pools = tuple(pool_info(pool, nodes) for pool in engine.world.pools if pool.alive)
     buffers = tuple(buffer_info(engine, buffer) for buffer in engine.world.buffers if not buffer.freed)
-    stop = session.stop
-    hparams = getattr(session.model, "hparams", None)
-    n_layer = getattr(hparams, "n_layer", None)
-    columns, leafs = look.table() if nodes else (None, None)
-    return Snapshot(
-        state=session.state,
-        phase=session.phase,
+    hparams = getattr(engine.world.model, "hparams", None)
+    history = engine.cursor.history
+    taken = Snapshot(
+        state="stopped",
+        phase=look.phase,
         stop=stop,
-        position=session.when(),
+        position=look.position,
         pools=pools,
         buffers=buffers,
-        nodes=tuple(look.info(node) for node in tensors_at(columns.addresses)) if nodes else (),
-        leafs=tuple(look.info(leaf) for leaf in tensors_at(leafs)) if nodes else (),
         current=stop.node if stop else None,
-        frames=session.frames(),
-        changes=changes_between(session.earlier_mark, session.mark),
-        il=session.layer,
-        n_layer=n_layer,
+        frames=stop.frame if stop else (),
+        changes=changes,
+        il=look.layer,
+        n_layer=getattr(hparams, "n_layer", None),
         memory_used=sum(pool.used for pool in pools) + sum(buffer.used for buffer in buffers),
         memory_total=sum(pool.size for pool in pools) + sum(buffer.size for buffer in buffers),
-        record_used=session.record_used,
-        record_limit=session.record_limit,
+        record_used=history.n_bytes,
+        record_limit=history.limit,
     )
+    if not nodes:
+        return taken
+    _, leafs = look.graph.table()
+    leaf_infos = tuple(look.info(ggml_tensor.from_address(address)) for address in leafs.tolist())
+    return replace(taken, nodes=tuple(look.nodes()), leafs=leaf_infos)
 
 
-def tensors_at(addresses: np.ndarray) -> list[ggml_tensor]:
-    """Tensor objects for living addresses."""
-    return [ggml_tensor.from_address(address) for address in addresses.tolist()]
+def short_buffer(name: str) -> str:
+    """A buffer's name without what all of them have: "compute" for "compute buffer", buffer_w for model.buffer_w."""
+    return name.rsplit(".", 1)[-1].removesuffix(" buffer")
 
 
 OBJECT_TYPES = {0: "tensor", 1: "graph", 2: "work buffer"}
@@ -209,7 +202,7 @@ def pool_info(pool: Pool, with_objects: bool) -> PoolInfo:
         name = ""
         if obj.type == 0:
             name = ggml_tensor.from_address(pool.address + obj.offs).name
-        header = ctypes.addressof(obj)
+        header = pointer_to(obj)
         objects.append(ObjectInfo(header, header - pool.address, obj.size, OBJECT_TYPES.get(obj.type, "?"), name))
     n_objects = pool.ctx.n_objects if not pool.freed else len(objects)
     return PoolInfo(
@@ -252,6 +245,6 @@ def used_of(engine: Engine, buffer: Buffer, kind: str) -> int:
     end = buffer.base
     for pool in engine.world.pools:
         for tensor in pool.tensors() if pool.alive and not pool.freed else ():
-            if buffer.holds(tensor.data) and not tensor._view_src:
+            if buffer.holds(tensor.data) and tensor.view_src is None:
                 end = max(end, tensor.data + ggml_nbytes(tensor))
     return end - buffer.base

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-from typing import TYPE_CHECKING
-
 from ...ggml import GGMLAbort, GGMLFileError
 from ..errors import DebuggerError
 from ..run.engine import Ended, Engine
@@ -14,24 +11,27 @@ from ..run.stops import LineFrame, NodeInfo, Stop
 from ..run.tracer import LineStop
 from ..time.cursor import node_at
 from .look import Looker
-from .snapshot import take_mark
-
-if TYPE_CHECKING:
-    from ..session import Session
+from .snapshot import Change, Mark, changes_between, take_mark
 
 
 class StopMaker:
-    """Makes the stops of one run."""
+    """Makes the stops of one run. mark, earlier_mark: what there was at this stop, and at the one before."""
 
-    def __init__(self, session: Session, engine: Engine, look: Looker) -> None:
-        self.session = session
-        self.engine = engine
+    def __init__(self, look: Looker) -> None:
         self.look = look
+        self.engine: Engine = look.engine
+        self.mark: Mark | None = None
+        self.earlier_mark: Mark | None = None
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What this stop finds that the one before did not."""
+        return changes_between(self.earlier_mark, self.mark)
 
     def make(self, start: int = 0) -> Stop:
         """The stop for where the program stands now. start: id of the breakpoint that only served to start."""
         engine = self.engine
-        self._mark()
+        self.earlier_mark, self.mark = self.mark, take_mark(engine)
         notes = tuple(engine.notes)
         engine.notes.clear()
         past, engine.past_reason = engine.past_reason, None
@@ -41,11 +41,6 @@ class StopMaker:
         if isinstance(raw, LineStop):
             return self._line(raw, notes, start)
         return self._node(raw, notes)
-
-    def _mark(self) -> None:
-        """Remember what there is, so that the next stop can say what is new."""
-        session = self.session
-        session.earlier_mark, session.mark = session.mark, take_mark(self.engine)
 
     def _ended(self, raw: Ended, notes: tuple[str, ...]) -> Stop:
         if raw.exception is not None:
@@ -58,7 +53,7 @@ class StopMaker:
         frames = self.engine.tracer.stack(raw.frame, raw.traceback)
         points = tuple(id for id in raw.points if id != start)
         reason = "start" if start and not points and raw.reason == "breakpoint" else raw.reason
-        where = place_text(frames[0]) if frames else ""
+        where = frame_text(frames[0]) if frames else ""
         text = {
             "breakpoint": f"breakpoint {', '.join(map(str, points))}, {where}",
             "error": describe_error(raw.exception) if raw.exception else "",
@@ -75,13 +70,13 @@ class StopMaker:
             raw.exception,
             (*raw.notes, *notes),
             raw.value,
-            position=self.session.when(),
+            position=self.look.position,
         )
 
     def _node_of_line(self) -> NodeInfo | None:
         """The tensor made last while a graph is built or a model loaded; the last node computed otherwise."""
         engine = self.engine
-        if self.look.shown is not None and engine.world.graph_computed:
+        if self.look.graph.eval is not None and engine.world.graph_computed:
             return self._last_node()
         address = engine.provenance.newest
         try:
@@ -90,7 +85,7 @@ class StopMaker:
             return None
 
     def _last_node(self) -> NodeInfo | None:
-        ev, k = self.look.shown, self.look.k
+        ev, k = self.look.graph.eval, self.look.graph.k
         if ev is None or k < 0:
             return None
         try:
@@ -101,7 +96,7 @@ class StopMaker:
     def _node(self, raw: NodeReason, notes: tuple[str, ...]) -> Stop:
         node = self._last_node()
         frames = self.engine.tracer.stack(self.engine.frame)
-        position = self.session.when()
+        position = self.look.position
         if node is None:
             text = f"evaluation {position.eval} begins: {position.n_nodes} nodes, n_past {position.n_past}"
         else:
@@ -118,25 +113,6 @@ class StopMaker:
             raw.reason, "node", text, frames, node, raw.points, None, (*raw.notes, *notes), None, None, position
         )
 
-    # ------------------------------------------------------------------------------------------------------------------
-
-    def layer(self) -> int | None:
-        """The layer at hand: of the last node computed; at a line of a builder, of the frame's il."""
-        engine = self.engine
-        ev = self.look.shown
-        if ev is None or not engine.world.graph_computed:
-            for frame in self.session.frames():
-                il = frame.locals.get("il")
-                if isinstance(il, int):
-                    return il
-            return None
-        return self.look.layer(ev, self.look.k)
-
-    def frames_for_names(self) -> tuple[LineFrame, ...]:
-        """The frames whose locals name tensors: those of a line stop. At a node the builder's frames are gone."""
-        stop = self.session.stop
-        return stop.frame if stop is not None and stop.kind in ("line", "error") else ()
-
 
 def describe_error(error: BaseException) -> str:
     """An exception in one line."""
@@ -147,11 +123,6 @@ def describe_error(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
-def place_text(frame: LineFrame) -> str:
+def frame_text(frame: LineFrame) -> str:
     """As in: gpt2_graph at stepggml/gpt2/graph.py:60."""
     return f"{frame.function} at {short_path(frame.file)}:{frame.line}"
-
-
-def address_of(tensor: object) -> int:
-    """Address of a tensor's struct."""
-    return ctypes.addressof(tensor)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +16,11 @@ from ...ggml import (
     ggml_tensor,
     ggml_type_name,
 )
+from ...ggml.tensor import pointer_to
 from ..errors import DebuggerError
 from ..run.stops import Value
-
-if TYPE_CHECKING:
-    from ..session import Session
+from .look import Looker
+from .tensor_names import own_text
 
 
 class Elements(np.ndarray):
@@ -49,16 +48,16 @@ class TensorView(np.lib.mixins.NDArrayOperatorsMixin):
     can do with an array whose axis 0 is ne0. `numpy` is the array in numpy's order (ne3, ne2, ne1, ne0).
     """
 
-    def __init__(self, tensor: ggml_tensor, session: Session, notes: dict[str, str] | None = None) -> None:
+    def __init__(self, tensor: ggml_tensor, look: Looker, notes: dict[str, str] | None = None) -> None:
         self.tensor = tensor
-        self.session = session
+        self.look = look
         # what must be said of values that are not simply those in memory now: name -> note, for the whole expression
         self.notes = {} if notes is None else notes
         self.cached: Value | None = None  # a view lives as long as one expression, in which nothing changes
 
     def other(self, tensor: ggml_tensor | None) -> TensorView | None:
         """A view of a tensor that this one points to."""
-        return None if tensor is None else TensorView(tensor, self.session, self.notes)
+        return None if tensor is None else TensorView(tensor, self.look, self.notes)
 
     # ------------------------------------------------------------------------------------------------------------------
     # fields
@@ -95,7 +94,7 @@ class TensorView(np.lib.mixins.NDArrayOperatorsMixin):
     @property
     def address(self) -> int:
         """Of the struct."""
-        return ctypes.addressof(self.tensor)
+        return pointer_to(self.tensor)
 
     @property
     def nbytes(self) -> int:
@@ -128,11 +127,11 @@ class TensorView(np.lib.mixins.NDArrayOperatorsMixin):
     @property
     def buffer(self) -> str:
         """Name and kind of the buffer that holds the data."""
-        return self.session.info(self.tensor).buffer
+        return self.look.info(self.tensor).buffer
 
     @property
     def badge(self) -> str:
-        return self.session.badge(self.tensor).text
+        return self.look.badge(self.tensor).text
 
     # ------------------------------------------------------------------------------------------------------------------
     # values
@@ -140,7 +139,7 @@ class TensorView(np.lib.mixins.NDArrayOperatorsMixin):
     def value(self) -> Value:
         """The engine's word on the values: array in numpy's order or None, badge, note."""
         if self.cached is None:
-            self.cached = self.session.value(self.tensor)
+            self.cached = self.look.value(self.tensor)
         return self.cached
 
     @property
@@ -164,7 +163,7 @@ class TensorView(np.lib.mixins.NDArrayOperatorsMixin):
     @property
     def label(self) -> str:
         """The name, or the address of a tensor without one."""
-        return self.tensor.name or f"the tensor at {self.address:#x}"
+        return own_text(self.tensor)
 
     def __getitem__(self, index: Any) -> Any:
         indices = index if isinstance(index, tuple) else (index,)
@@ -186,7 +185,7 @@ class TensorView(np.lib.mixins.NDArrayOperatorsMixin):
         if not all(isinstance(i, int | np.integer | slice) for i in indices):
             return self.numpy.transpose()[indices]
         full = [*indices, *[slice(None)] * (4 - len(indices))]
-        value = self.session.value(self.tensor, tuple(reversed(full)))
+        value = self.look.value(self.tensor, tuple(reversed(full)))
         return np.asarray(self.present(value)).transpose()
 
     def present(self, value: Value) -> np.ndarray:
@@ -234,11 +233,6 @@ def as_arrays(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return type(value)(as_arrays(item) for item in value)
     return value
-
-
-def wrapped(value: Any, session: Session, notes: dict[str, str]) -> Any:
-    """A ggml_tensor as a view; anything else as it is."""
-    return TensorView(value, session, notes) if isinstance(value, ggml_tensor) else value
 
 
 def unwrapped(value: Any) -> Any:

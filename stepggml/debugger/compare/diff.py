@@ -222,13 +222,18 @@ def shared_leafs(a: Lane, b: Lane, target: Lane) -> Iterator[tuple[ggml_tensor, 
     seen = set()
     for i in range(a.columns.n):
         for src_a, src_b, src_t in zip(a.node(i).src, b.node(i).src, target.node(i).src, strict=True):
-            while src_a is not None and src_a._view_src and src_b is not None and src_b._view_src:
+            while both_views(src_a, src_b):
                 src_a, src_t, src_b = src_a.view_src, src_t.view_src, src_b.view_src
             if src_a is None or src_t is None or src_t in seen or not a.is_private(src_a) or src_a.op:
                 continue
             seen.add(src_t)
             if target.is_private(src_t) and list(src_a.ne) == list(src_t.ne):
                 yield src_a, src_t
+
+
+def both_views(a: ggml_tensor | None, b: ggml_tensor | None) -> bool:
+    """Whether both operands are there and look into other tensors."""
+    return a is not None and b is not None and a.view_src is not None and b.view_src is not None
 
 
 def relative_error(a: np.ndarray, b: np.ndarray) -> float:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,16 +23,15 @@ from ...ggml import (
     ggml_cgraph,
 )
 from ...runner import RunOptions, open_program
-from ..ask.why.past import Past
+from ..ask.look import Looker
+from ..ask.past import Past
 from ..errors import DebuggerError
+from ..run.programs import Program
 from ..run.wrap import wrapped_devices
 from ..time.history import Eval
 from .diff import THRESHOLD, Comparison, Side, compare
 from .lanes import Scene, structs_of
 from .methods import KernelMethod, ReferenceMethod, device_method, threads_method
-
-if TYPE_CHECKING:
-    from ..session import Session
 
 USAGE = "diff FILE | diff FILE_A FILE_B | diff backend cpu ref | diff kernels [A] B | diff threads [A] B, then over X%"
 THIS = "this"
@@ -81,11 +80,12 @@ def read_threshold(text: str) -> float:
     return value
 
 
-def diff(session: Session, what: str | Request) -> Comparison:
-    """Compare as asked; the session does not move. Raises DebuggerError."""
+def diff(look: Looker | None, program: Program, what: str | Request) -> Comparison:
+    """Compare as asked; the run at hand does not move. look: at a program that stands still; None: it has not begun, or
+    is over. Raises DebuggerError.
+    """
     request = read_request(what) if isinstance(what, str) else what
-    options = session.program.options
-    with Runs(session, options) as runs:
+    with Runs(look, program) as runs:
         if request.kind == "model":
             return compare(runs.model(request.a), runs.model(request.b), request.threshold)
         a, b = runs.way(request.kind, request.a), runs.way(request.kind, request.b)
@@ -96,9 +96,10 @@ def diff(session: Session, what: str | Request) -> Comparison:
 class Runs:
     """The sides of one comparison; in the end everything that was loaded for it goes."""
 
-    def __init__(self, session: Session, options: RunOptions | None) -> None:
-        self.session = session
-        self.options = options
+    def __init__(self, look: Looker | None, program: Program) -> None:
+        self.look = look
+        self.program = program
+        self.options = program.options
         self._open: list[Any] = []
         self._this: Scene | None = None
 
@@ -112,10 +113,7 @@ class Runs:
     @property
     def eval(self) -> int:
         """The evaluation to compare: the one at hand; -1 where the program has not come to one."""
-        engine = self.session.engine
-        if engine is None or engine.ended or not engine.cursor.evals:
-            return -1
-        return engine.cursor.e
+        return -1 if self.look is None else self.look.cursor.e
 
     @property
     def n_threads(self) -> int:
@@ -126,8 +124,7 @@ class Runs:
         """The run at hand, or what it will be when it has not begun."""
         if self._this is None:
             if self.eval >= 0:
-                self.session._alive()
-                self._this = Scene.of_session(self.session, self.eval)
+                self._this = Scene.of_run(self.look, self.eval)
             else:
                 self._this = self.load(self.need_options().model)
         return self._this
@@ -166,9 +163,9 @@ class Runs:
     def load(self, path: str) -> Scene:
         """A model file at the evaluation to compare. Raises DebuggerError."""
         options = self.need_options()._replace(model=path)
-        chunks = [tokens_of(self.session, e) for e in range(self.eval + 1)]
+        chunks = [tokens_of(self.look, e) for e in range(self.eval + 1)]
         try:
-            with set_aside(self.session), wrapped_devices(catch := Catch(), self.session.program.sum_order):
+            with set_aside(self.look), wrapped_devices(catch := Catch(), self.program.sum_order):
                 evaluator = open_program(path).start(options)
                 self._open.append(evaluator)
                 return self.evaluate(evaluator, chunks or [first_chunk(evaluator)], catch)
@@ -208,16 +205,17 @@ class Catch:
 
 
 @contextmanager
-def set_aside(session: Session) -> Iterator[None]:
+def set_aside(look: Looker | None) -> Iterator[None]:
     """While inside, another program may use the memory that all programs share, such as a static buffer of theirs."""
-    engine = session.engine
-    pools = [] if engine is None else [p for p in engine.world.pools if p.alive and not p.owned]
-    kept = [(pool.address, engine.world.memory.read_at(pool.address, pool.used())) for pool in pools]
+    kept = []
+    if look is not None:
+        pools = [pool for pool in look.world.pools if pool.alive and not pool.owned]
+        kept = [(pool.address, look.world.memory.read_at(pool.address, pool.used())) for pool in pools]
     try:
         yield
     finally:
         for address, data in kept:
-            engine.world.memory.write_at(address, data)
+            look.world.memory.write_at(address, data)
 
 
 def first_chunk(evaluator: Any) -> list[int]:
@@ -227,10 +225,10 @@ def first_chunk(evaluator: Any) -> list[int]:
     return list(evaluator.prompt[: evaluator.n_batch])
 
 
-def tokens_of(session: Session, e: int) -> list[int]:
+def tokens_of(look: Looker, e: int) -> list[int]:
     """The token ids of an evaluation: the row numbers of its first GET_ROWS. Raises DebuggerError when it has none."""
-    ev: Eval = session.engine.cursor.evals[e]
-    structs = structs_of(session, ev)
+    ev = look.cursor.evals[e]
+    structs = structs_of(look, ev)
 
     def record(address: int) -> Any:
         return structs.records[int(np.searchsorted(structs.addresses, np.uint64(address)))]
@@ -242,13 +240,13 @@ def tokens_of(session: Session, e: int) -> list[int]:
             if numbers["type"] != GGML_TYPE_I32 or not numbers["data"]:
                 break
             start, size = int(numbers["data"]), 4 * int(numbers["ne"][0])
-            return np.frombuffer(input_bytes(session, ev, start, size), dtype=np.int32).tolist()
+            return np.frombuffer(input_bytes(look, ev, start, size), dtype=np.int32).tolist()
     raise DebuggerError("this graph looks up no tokens: another model cannot be given the same")
 
 
-def input_bytes(session: Session, ev: Eval, start: int, size: int) -> bytes:
+def input_bytes(look: Looker, ev: Eval, start: int, size: int) -> bytes:
     """An input's bytes at the begin of an evaluation: as the program set them, else as memory was then."""
     for write in reversed(ev.before):
         if write.address <= start and start + size <= write.address + len(write.new):
             return write.new[start - write.address : start - write.address + size]
-    return Past(session.engine, (ev.index, -1)).read(start, size)[0]
+    return Past(look.cursor, (ev.index, -1)).read(start, size)[0]

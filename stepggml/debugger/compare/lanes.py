@@ -2,7 +2,7 @@
 
 A scene holds the structs of a graph and the bytes that all buffers which nodes write (or inputs lie in) had at the
 begin. A lane lays them out in memory of its own, so that the same graph can be computed several times, in several ways,
-while the program it comes from stands still. Weights are not copied: nobody writes them.
+while the program it comes from stands still. Weights are not copied: no node writes them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ctypes
 import mmap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,10 @@ from ...ggml import GGML_BACKEND_BUFFER_USAGE_WEIGHTS, GGML_OP_NONE, ggml_backen
 from ...ggml.array import memory_bytes
 from ...ggml.lifetime import buffer_at
 from ...ggml.quants import rows_from_float
-from ..ask.why.past import Past
+from ..ask.look import Looker
+from ..ask.past import Past
+from ..ask.shown_graph import layer_of
+from ..ask.tensor_names import node_title
 from ..target.memory import Memory
 from ..target.pages import touched_runs
 from ..target.repacked import in_order
@@ -29,15 +32,12 @@ from ..target.values import convert, raw_array
 from ..target.world import graph_addresses
 from ..time.history import Eval, Write
 
-if TYPE_CHECKING:
-    from ..session import Session
-
 # Reads bytes as they were when the evaluation began.
 Reader = Callable[[int, int], bytes]
 
 
 @dataclass(frozen=True)
-class Region:
+class WrittenMemory:
     """Memory that the evaluation writes, as it was at the begin: `parts` as (offset, bytes), zeros elsewhere."""
 
     base: int
@@ -54,7 +54,7 @@ class Scene:
     backend: ggml_backend
     structs: StructCopies
     nodes: np.ndarray
-    regions: tuple[Region, ...]
+    regions: tuple[WrittenMemory, ...]
     memory: Memory
     patches: dict[int, list[Write]] = field(default_factory=dict)
     keep: Any = None
@@ -65,27 +65,25 @@ class Scene:
     n_tokens: int = 0
 
     @classmethod
-    def of_session(cls, session: Session, e: int) -> Scene:
-        """Evaluation e of a session, which may be a past one. Time does not move."""
-        look = session._looking()
-        cursor = session.engine.cursor
-        ev = cursor.evals[e]
-        structs = structs_of(session, ev)
-        past = Past(session.engine, (e, -1))
+    def of_run(cls, look: Looker, e: int) -> Scene:
+        """Evaluation e of the run at hand, which may be a past one. Time does not move."""
+        ev = look.cursor.evals[e]
+        structs = structs_of(look, ev)
+        past = Past(look.cursor, (e, -1))
         scene = cls(
             ev.backend,
             structs,
             ev.addresses,
             regions_of(structs, ev.addresses, lambda address, size: past.read(address, size)[0]),
-            session.engine.world.memory,
+            look.world.memory,
             patches={k: writes for k, writes in ev.patches.items() if k >= 0},
             index=e,
             n_past=ev.n_past,
             n_tokens=ev.n_tokens,
         )
         scene.regions += patched_weights(scene, past)
-        scene.labels = [label_of(ev, i) for i in range(ev.n)]
-        scene.layers = [look.layer(ev, i) for i in range(ev.n)]
+        scene.labels = [node_title(ev, i) for i in range(ev.n)]
+        scene.layers = [layer_of(ev, i) for i in range(ev.n)]
         return scene
 
     @classmethod
@@ -97,21 +95,12 @@ class Scene:
         return cls(backend, structs, nodes, regions_of(structs, nodes, memory.read_at), memory)
 
 
-def label_of(ev: Eval, i: int) -> str:
-    """A node's own name, or its number and variable where the name is made of its parents'."""
-    name = ev.names[i]
-    if " (" in name or name != name.strip():
-        variable = ev.makers[i].variable
-        return f"#{i} {variable}" if variable else f"#{i}"
-    return name
-
-
-def structs_of(session: Session, ev: Eval) -> StructCopies:
+def structs_of(look: Looker, ev: Eval) -> StructCopies:
     """The structs of an evaluation, from memory or from the picture that was taken of them."""
-    cursor = session.engine.cursor
-    if session._looking().shown is ev:
+    if look.graph.eval is ev:
         return StructCopies.take(np.concatenate([ev.leafs, ev.addresses]))
-    ranges, image = cursor.structs.chain.ranges(ev.index), cursor.structs.chain.image(ev.index)
+    chain = look.cursor.structs.chain
+    ranges, image = chain.ranges(ev.index), chain.image(ev.index)
 
     def read(address: int, size: int) -> bytes:
         position = 0
@@ -124,8 +113,8 @@ def structs_of(session: Session, ev: Eval) -> StructCopies:
     return StructCopies.take(np.concatenate([ev.leafs, ev.addresses]), read)
 
 
-def regions_of(structs: StructCopies, nodes: np.ndarray, read: Reader) -> tuple[Region, ...]:
-    """The buffers that are no weights: nodes write them, inputs lie in them."""
+def regions_of(structs: StructCopies, nodes: np.ndarray, read: Reader) -> tuple[WrittenMemory, ...]:
+    """The buffers that nodes write, or that inputs lie in; weights are left out."""
     regions = []
     for pointer in np.unique(structs.records["_buffer"]).tolist():
         buffer = buffer_at(pointer)
@@ -137,7 +126,7 @@ def regions_of(structs: StructCopies, nodes: np.ndarray, read: Reader) -> tuple[
         if not is_written(structs, nodes, base, size) and not holds_inputs(structs, base, size):
             continue
         parts = tuple((offset, read(base + offset, length)) for offset, length in touched_runs(base, size))
-        regions.append(Region(base, size, parts))
+        regions.append(WrittenMemory(base, size, parts))
     return tuple(regions)
 
 
@@ -154,7 +143,7 @@ def holds_inputs(structs: StructCopies, base: int, size: int) -> bool:
     return bool(((data >= base) & (data < base + size) & (flags & 1 != 0)).any())
 
 
-def patched_weights(scene: Scene, past: Past) -> tuple[Region, ...]:
+def patched_weights(scene: Scene, past: Past) -> tuple[WrittenMemory, ...]:
     """Weights that a user has changed during the evaluation: the lanes need them as they were."""
     extra = []
     records = scene.structs.records
@@ -168,7 +157,7 @@ def patched_weights(scene: Scene, past: Past) -> tuple[Region, ...]:
         hits = np.flatnonzero(is_leaf & (starts <= write.address) & (write.address < starts + sizes))
         if len(hits):
             base, size = int(starts[hits[0]]), int(sizes[hits[0]])
-            extra.append(Region(base, size, ((0, past.read(base, size)[0]),)))
+            extra.append(WrittenMemory(base, size, ((0, past.read(base, size)[0]),)))
     return tuple(extra)
 
 
@@ -178,13 +167,13 @@ class Lane:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.scratch = scene.structs.copies()
-        self.memory: list[tuple[Region, int, Any]] = []
+        self.memory: list[tuple[WrittenMemory, int, Any]] = []
         for region in scene.regions:
             self._add(region)
         self.addresses = np.ascontiguousarray(self.scratch.addresses_of(scene.nodes))
         self.columns = Columns(self.addresses)
 
-    def _add(self, region: Region) -> None:
+    def _add(self, region: WrittenMemory) -> None:
         """Lay out a region and point the structs into it."""
         block = mmap.mmap(-1, max(region.size, 1))
         holder = (ctypes.c_uint8 * region.size).from_buffer(block)
@@ -204,10 +193,10 @@ class Lane:
         return ggml_tensor.from_address(int(self.addresses[i]))
 
     def leafs(self) -> Iterable[tuple[int, ggml_tensor]]:
-        """(original address, copy) of the tensors that are no node's result and own their bytes."""
+        """(original address, copy) of the tensors that own their bytes and are not computed."""
         for original in self.scratch.originals.tolist():
             tensor = self.scratch.tensor(original)
-            if tensor.op == GGML_OP_NONE and not tensor._view_src:
+            if tensor.op == GGML_OP_NONE and tensor.view_src is None:
                 yield original, tensor
 
     def is_private(self, tensor: ggml_tensor) -> bool:

@@ -85,7 +85,7 @@ class BackendMethod(Method):
             ggml_backend_free(self.backend)
 
 
-class Scratch:
+class WorkMemory:
     """Work memory that grows."""
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class ReferenceMethod(Method):
     name = "ref"
 
     def __init__(self) -> None:
-        self.work = Scratch()
+        self.work = WorkMemory()
         self.plain = PlainCopies()
 
     def compute(self, lane: Lane, i: int) -> None:
@@ -145,7 +145,7 @@ class KernelMethod(Method):
         self.variant = variant
         self.n_threads = n_threads
         self.team = _kernels.Team(n_threads)
-        self.work = Scratch()
+        self.work = WorkMemory()
         self.reference = ReferenceMethod()
 
     def compute(self, lane: Lane, i: int) -> None:
@@ -205,7 +205,7 @@ class DeviceMethod(Method):
         copy = ggml_tensor.from_buffer_copy(bytes(tensor))
         for n in range(len(copy.src)):
             copy.src[n] = None
-        copy._view_src, copy.view_offs = 0, 0
+        copy.view_src, copy.view_offs = None, 0
         self.plain.place(lane.scene.memory, tensor)
         copy.extra = 0
         is_weight = not lane.is_private(tensor)

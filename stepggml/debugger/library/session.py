@@ -7,35 +7,25 @@ prompt as text, and HTML for notebooks.
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ...ggml import ggml_log_set, ggml_tensor
-from ...ggml.tensor import GGML_TENSOR_SIZE
 from ...runner import BUILT_IN_MODEL, RunOptions
-from ..ask.assign import check_writable, write_elements
+from ..compare.diff import Comparison
+from ..compare.diff_runs import Request
 from ..errors import DebuggerError
 from ..run.breakpoints import Breakpoint
-from ..run.nodestops import Goal
 from ..run.programs import Program, model_program
 from ..run.stops import Stop
-from ..run.tracer import LineGoal
 from ..session import MIB
-from ..session import Session as EngineSession
+from ..session import Session as DebugSession
 from ..show import html
-from .tensors import Loans, Nodes, Tensor
-
-if TYPE_CHECKING:
-    from ..compare.diff import Comparison
-    from ..shell.console import Console
-    from ..target.owners import Pool
-
-PAGE_WIDTH = 110
+from .tensors import Loans, Nodes, Tensor, ggml_slices
 
 
 class At:
@@ -64,7 +54,11 @@ class Shown(str):
         return str(self)
 
 
-class Session(EngineSession):
+# Runs a command of the prompt, and gives the text it shows.
+Commands = Callable[[str], str]
+
+
+class Session(DebugSession):
     """A model's run under the debugger. Make one with `Session.open(...)`; use it in a `with` statement, or close() it.
 
     text: what the program has generated, the prompt included. tokens: its ids. log: ggml's messages, one per item.
@@ -77,7 +71,10 @@ class Session(EngineSession):
         self.tokens: list[int] = []
         self.log: list[str] = []
         self._pieces: list[bytes] = []
-        self._console: Console | None = None
+        self._commands: Commands | None = None
+
+    # Makes the commands of a session; whoever knows the prompt sets it (stepggml/__init__.py), the library does not.
+    prompt: ClassVar[Callable[[DebugSession], Commands] | None] = None
 
     @classmethod
     def open(
@@ -136,15 +133,20 @@ class Session(EngineSession):
         return b"".join(self._pieces).decode("utf-8", "replace")
 
     # ------------------------------------------------------------------------------------------------------------------
-    # moving: not while somebody holds an array on the memory
+    # moving: not while an array on the memory is in use
 
-    def _launch(self, goal: LineGoal, start: int = 0) -> Stop:
-        self.loans.check()
+    def before_launch(self) -> None:
         self.tokens.clear()
         self._pieces.clear()
         self.log.clear()
         self._listen()
-        return super()._launch(goal, start)
+
+    def before_move(self) -> None:
+        """Any step begins a program that has not begun."""
+        self.loans.check()
+        self._listen()
+        if self.state == "idle":
+            self.start()
 
     def _listen(self) -> None:
         """ggml's messages come here: there is one receiver for all sessions of a process."""
@@ -153,33 +155,9 @@ class Session(EngineSession):
     def kill(self) -> None:
         """End the program where it stands. state becomes "idle"."""
         self.loans.check()
-        if self.engine is not None:
+        if self.state != "idle":
             super().kill()
             ggml_log_set(None)
-
-    def _resume(self, line_goal: LineGoal | None = None, node_goal: Goal | None = None) -> Stop:
-        self._begin()
-        return super()._resume(line_goal, node_goal)
-
-    def _forward(self, goal: Goal) -> Stop:
-        self._begin()
-        return super()._forward(goal)
-
-    def _back(self, move: Callable) -> Stop:
-        self.loans.check()
-        return super()._back(move)
-
-    def _begin(self) -> None:
-        """Before any step."""
-        self.loans.check()
-        self._listen()
-        if self.engine is None:
-            self.start()
-
-    def _alive(self) -> Any:
-        if self.engine is None:
-            self.start()
-        return super()._alive()
 
     def run_until(self, condition: str | Callable[[At], Any]) -> Stop:
         """Run until a node is computed for which the condition holds: Python text, or a function of At."""
@@ -198,7 +176,7 @@ class Session(EngineSession):
         From a source line before any graph is computed, the first evaluation. views=False leaves out VIEW, RESHAPE,
         PERMUTE and TRANSPOSE. The loop ends with the evaluation's last node, and may be left at any time.
         """
-        self._begin()
+        self.before_move()
         step = self.step_node if views else self.next_node
         in_graph = self.phase == "compute" and self.node_index + 1 < self.n_nodes
         evaluation = self.eval_index if in_graph else None
@@ -222,7 +200,7 @@ class Session(EngineSession):
 
     def tensor_handle(self, what: Any) -> Tensor:
         """session[what]"""
-        return Tensor(self, self.tensor(what))
+        return Tensor(self, self.tensor(what), self.loans)
 
     def __getitem__(self, what: Any) -> Tensor:
         return self.tensor_handle(what)
@@ -237,13 +215,7 @@ class Session(EngineSession):
     @property
     def graph_nodes(self) -> Nodes:
         """The nodes of the graph at hand; nothing is computed."""
-        return Nodes(self)
-
-    def pool_of(self, address: int) -> Pool | None:
-        """The living context pool that a tensor's struct lies in."""
-        if self.engine is None or self.engine.ended:
-            return None
-        return self.engine.world.pool_at(address, GGML_TENSOR_SIZE)
+        return Nodes(self, self.loans)
 
     # ------------------------------------------------------------------------------------------------------------------
     # changing, comparing, commands
@@ -254,45 +226,28 @@ class Session(EngineSession):
 
         Nodes computed from here on see them; going back undoes it.
         """
-        self.loans.check()
         tensor = self.tensor(what)
-        check_writable(self, tensor)
-        new = np.asarray(values)
-        if new.dtype.kind not in "fiub":
-            raise DebuggerError(f"{new.dtype} is no number and no array of numbers")
-        pieces = ggml_slices(tensor, index)
-        write_elements(self, tensor, pieces, new.transpose())
+        self.write_elements(tensor, ggml_slices(tensor, index), np.asarray(values).transpose())
 
-    def diff(self, what: str) -> Comparison:
+    def diff(self, what: str | Request) -> Comparison:
         """Compare runs node by node, inherited and local error apart: diff("backend cpu ref"), diff("threads 1 4"),
         diff("kernels base"), diff("other-model.bin"). This session does not move. The result is a sequence of
         NodeError, with `first`, `passing` (the threshold) and `culprits`.
         """
-        from ..compare.diff_runs import diff
-
         n_lines = len(self.log)
         try:
-            return diff(self, what)
+            return super().diff(what)
         finally:
-            # the models that were loaded for it have talked, too
+            # the models that were loaded for it have written messages, too
             del self.log[n_lines:]
-
-    @property
-    def console(self) -> Console:
-        """A prompt without a terminal, made when it is first asked for."""
-        from ..shell.console import Console
-
-        if self._console is None:
-            self._console = Console(self, io.StringIO(), colours=False, width=PAGE_WIDTH)
-            self._console.settings.confirm = False
-        return self._console
 
     def command(self, line: str) -> Shown:
         """Run a command of the prompt, such as "why node_24[1,2]" or "info kv"; what it shows. Raises DebuggerError."""
-        out = self.console.painter.stream
-        begin = out.tell()
-        self.console.attempt(line)
-        return Shown(out.getvalue()[begin:].rstrip("\n"))
+        if self._commands is None:
+            if Session.prompt is None:
+                raise DebuggerError("no prompt is at hand: take stepggml.Session")
+            self._commands = Session.prompt(self)
+        return Shown(self._commands(line))
 
     def __repr__(self) -> str:
         when = self.when() if self.state == "stopped" else None
@@ -305,21 +260,3 @@ class Session(EngineSession):
 def _over_names(condition: When) -> Any:
     """A condition as the engine takes it."""
     return (lambda names: condition(At(names))) if callable(condition) else condition
-
-
-def ggml_slices(tensor: ggml_tensor, index: tuple[Any, ...]) -> tuple[slice, ...]:
-    """An index in ggml's order as four slices. Raises DebuggerError."""
-    if len(index) > 4:
-        raise DebuggerError(f"a tensor has at most four dimensions, got {len(index)} indices")
-    pieces = []
-    for axis in range(4):
-        item = index[axis] if axis < len(index) else slice(None)
-        if isinstance(item, int | np.integer):
-            i = int(item) + (tensor.ne[axis] if item < 0 else 0)
-            if not 0 <= i < tensor.ne[axis]:
-                raise DebuggerError(f"index {item} is outside ne{axis} = {tensor.ne[axis]}")
-            item = slice(i, i + 1)
-        elif not isinstance(item, slice):
-            raise DebuggerError(f"{item!r} is no index: whole numbers and slices choose a part")
-        pieces.append(item)
-    return tuple(pieces)

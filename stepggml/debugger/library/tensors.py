@@ -11,25 +11,23 @@ import ctypes
 import gc
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 
 from ...ggml import GGML_TYPE_BF16, ggml_tensor
-from ..ask.tensor_view import TensorView
+from ...ggml.tensor import pointer_to
 from ..errors import DebuggerError
 from ..run.stops import Badge, NodeInfo, Value
+from ..session import Session
 from ..show import html
 from ..target.elements import ElementAddress, address_of_element
 from ..target.repacked import is_repacked, text_of
 from ..target.values import raw_array
 
-if TYPE_CHECKING:
-    from .session import Session
-
 
 class Loans:
-    """Arrays on the program's memory that somebody still holds."""
+    """Arrays on the program's memory that are still in use."""
 
     def __init__(self) -> None:
         self._names: dict[int, tuple[weakref.ref[Any], str]] = {}
@@ -67,10 +65,11 @@ class Tensor:
     access raises DebuggerError once the tensor is gone: its context freed or reused, its graph another one.
     """
 
-    def __init__(self, session: Session, tensor: ggml_tensor) -> None:
+    def __init__(self, session: Session, tensor: ggml_tensor, loans: Loans) -> None:
         self.session = session
+        self._loans = loans
         self._tensor = tensor
-        self._address = ctypes.addressof(tensor)
+        self._address = pointer_to(tensor)
         self._pool = session.pool_of(self._address)
         info = session.info(tensor)
         self.name: str = info.name
@@ -177,16 +176,16 @@ class Tensor:
             raise DebuggerError(f"{name} is bf16, a type that numpy lacks: numpy() converts it")
         if is_repacked(tensor):
             raise DebuggerError(f"the rows of {name} lie side by side in {text_of(tensor)}: numpy() puts them in order")
-        start, end = self.session.engine.world.span(tensor)
-        return raw_array(tensor, self.session.loans.lend(start, max(end - start, 1), name))
+        start, end = self.session.span_of(tensor)
+        return raw_array(tensor, self._loans.lend(start, max(end - start, 1), name))
 
     def __getitem__(self, index: Any) -> Any:
-        return np.asarray(TensorView(self.tensor, self.session)[index])[()]
+        return np.asarray(self.session.view(self.tensor)[index])[()]
 
     def __setitem__(self, index: Any, values: Any) -> None:
-        indices = index if isinstance(index, tuple) else (index,)
         # both sides of t[i,j] = v are in ggml's order
-        self.session.patch(self, np.asarray(values).transpose(), indices)
+        indices = index if isinstance(index, tuple) else (index,)
+        self.session.write_elements(self.tensor, ggml_slices(self.tensor, indices), np.asarray(values))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
@@ -210,16 +209,35 @@ class Tensor:
 
     def _repr_html_(self) -> str:
         try:
-            return html.tensor_card(self)
+            return html.tensor_card(self.session, self.tensor)
         except DebuggerError as error:
             return html.message(str(error))
+
+
+def ggml_slices(tensor: ggml_tensor, index: tuple[Any, ...]) -> tuple[slice, ...]:
+    """An index in ggml's order as four slices. Raises DebuggerError."""
+    if len(index) > 4:
+        raise DebuggerError(f"a tensor has at most four dimensions, got {len(index)} indices")
+    pieces = []
+    for axis in range(4):
+        item = index[axis] if axis < len(index) else slice(None)
+        if isinstance(item, int | np.integer):
+            i = int(item) + (tensor.ne[axis] if item < 0 else 0)
+            if not 0 <= i < tensor.ne[axis]:
+                raise DebuggerError(f"index {item} is outside ne{axis} = {tensor.ne[axis]}")
+            item = slice(i, i + 1)
+        elif not isinstance(item, slice):
+            raise DebuggerError(f"{item!r} is not an index: whole numbers and slices choose a part")
+        pieces.append(item)
+    return tuple(pieces)
 
 
 class Nodes(Sequence[Tensor]):
     """The nodes of the graph at hand, in order of computation, without computing any."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, loans: Loans) -> None:
         self.session = session
+        self._loans = loans
 
     def __len__(self) -> int:
         return self.session.n_nodes
@@ -234,7 +252,7 @@ class Nodes(Sequence[Tensor]):
         i = index + len(self) if index < 0 else index
         if not 0 <= i < len(self):
             raise IndexError(f"no node {index}: the graph has {len(self)}")
-        return self.session.tensor_handle(i)
+        return Tensor(self.session, self.session.tensor(i), self._loans)
 
     def __iter__(self) -> Iterator[Tensor]:
         for i in range(len(self)):

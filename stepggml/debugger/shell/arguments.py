@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from ..ask.references import read_integer, unquote
 from ..errors import DebuggerError
 from . import names
 from .interface import Shell
@@ -45,23 +46,6 @@ def split_word(text: str) -> tuple[str, str]:
         elif char.isspace() and not closing:
             return text[:i], text[i:].lstrip()
     return text, ""
-
-
-def unquote(word: str) -> str:
-    """A word without the quotes around it."""
-    if len(word) >= 2 and word[0] == word[-1] and word[0] in "'\"":
-        return word[1:-1]
-    return word
-
-
-def read_integer(text: str) -> int | None:
-    """A decimal, 0x, 0o or 0b number; None for anything else."""
-    if len(text) > 40:
-        return None
-    try:
-        return int(text.replace("_", ""), 0)
-    except ValueError:
-        return None
 
 
 class Kind:

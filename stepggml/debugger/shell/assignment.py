@@ -7,11 +7,9 @@ import re
 import numpy as np
 
 from ...ggml import ggml_tensor
-from ..ask.assign import check_writable, write_elements
-from ..ask.known import readers_of
 from ..ask.tensor_view import TensorView
 from ..errors import DebuggerError
-from ..session import Session
+from ..run.stops import NodeInfo
 from ..show.panels.node import label
 from ..show.style import Line
 from .command import check_needs
@@ -28,19 +26,18 @@ def split_assignment(text: str) -> tuple[str, str]:
 
 def set_elements(shell: Shell, text: str) -> list[Line]:
     """T[...] = EXPR. Raises DebuggerError."""
-    session = shell.session
-    check_needs("run", session)
+    check_needs("run", shell.session)
     target, source = split_assignment(text)
-    tensor, index = read_target(shell, target)
-    check_writable(session, tensor)
+    tensor, part = read_target(shell, target)
+    shell.session.check_writable(tensor)
     value = shell.evaluate(source)
     new = np.asarray(value.array() if isinstance(value, TensorView) else value)
     if new.dtype.kind not in "fiub":
         raise DebuggerError(f"{source} is no number and no array of numbers")
-    written = write_elements(session, tensor, index, new)
-    before = "" if written.before is None else f", first was {written.before!s}"
-    text = f"{written.n:,} elements of {written.label} written{before}, now {written.now!s}"
-    return [Line(text), *stale_lines(session, tensor)]
+    changed = shell.session.write_elements(tensor, part, new)
+    before = "" if changed.first_before is None else f", first was {changed.first_before!s}"
+    text = f"{changed.n_elements:,} elements of {changed.label} written{before}, now {changed.first_now!s}"
+    return [Line(text), *stale_lines(changed.stale)]
 
 
 def read_target(shell: Shell, text: str) -> tuple[ggml_tensor, tuple[slice, ...]]:
@@ -66,13 +63,8 @@ def read_target(shell: Shell, text: str) -> tuple[ggml_tensor, tuple[slice, ...]
     return tensor, tuple(slices)
 
 
-def stale_lines(session: Session, tensor: ggml_tensor) -> list[Line]:
+def stale_lines(stale: tuple[NodeInfo, ...]) -> list[Line]:
     """Nodes that have read the old values already: they keep what they made of them."""
-    if session.graph is None:
-        return []
-    nodes = session.snapshot().nodes
-    stale = [n for n in readers_of(session.info(tensor), nodes) if (n.index or 0) <= session.node_index]
-    stale = [node for node in stale if not node.is_noop]
     if not stale:
         return []
     names = ", ".join(label(node) for node in stale[:6]) + (" …" if len(stale) > 6 else "")

@@ -18,7 +18,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from ..ask import expressions
+from ..ask import expressions, references
+from ..ask.scope import Scope
+from ..ask.tensor_view import TensorView
 from ..errors import DebuggerError
 from ..run.stops import Stop
 from ..session import Session
@@ -34,7 +36,6 @@ from .files import write_file
 from .python import PythonSpace
 from .remembered import Bookmarks, Displays, SeenViews, Selection, UserWords
 from .settings import PDB_WORDS, Settings
-from .value_history import ValueHistory
 
 MAX_DEPTH = 16  # of scripts and user commands that call one another
 PROMPT = "(stepggml) "
@@ -55,7 +56,6 @@ class Console:
         self.session = session
         self.painter = Painter(out or sys.stdout, colours, width)
         self.settings = Settings()
-        self.values = ValueHistory()
         names = {"session": session, "console": self, "np": np, "t": self.array_of}
         self.python = PythonSpace(names, self.leave)
         self.selection = Selection()
@@ -175,7 +175,7 @@ class Console:
             lines = value_lines(self.session, value, self.view, f"{number}: {text}")
         except DebuggerError as error:
             return [Line(("dim", f"{number}: {text} = "), ("warn", str(error)))]
-        return lines if isinstance(value, expressions.TensorView) else lines + notes
+        return lines if isinstance(value, TensorView) else lines + notes
 
     def run_breakpoint_commands(self, breakpoint_id: int) -> None:
         """Run what `commands` attached to a breakpoint."""
@@ -381,9 +381,9 @@ class Console:
     # expressions
 
     @property
-    def scope(self) -> expressions.Scope:
+    def scope(self) -> Scope:
         """Where the names of an expression come from now."""
-        return expressions.Scope(self.session, self.selection.frame_index, self.values.lookup)
+        return self.session.scope(self.selection.frame_index)
 
     def array_of(self, name: str) -> np.ndarray:
         """A tensor's values, shape (ne3, ne2, ne1, ne0): `t(name)` of Python statements."""
@@ -397,7 +397,7 @@ class Console:
         """A value, and a warning for each tensor in it whose values had to be recovered. Raises DebuggerError."""
         scope = self.scope
         value = expressions.evaluate(text, scope)
-        if isinstance(value, expressions.TensorView) and value.value().note:
+        if isinstance(value, TensorView) and value.value().note:
             value.array()
         return value, [Line("  ", ("warn", f"{name}: {note}")) for name, note in scope.notes.items()]
 
@@ -412,15 +412,15 @@ class Console:
 
     def evaluate_tensor(self, text: str) -> Any:
         """The tensor that a text names. Raises DebuggerError."""
-        return expressions.evaluate_tensor(text, self.scope)
+        return references.evaluate_tensor(text, self.scope)
 
     def evaluate_element(self, text: str) -> Any:
         """A tensor and four indices. Raises DebuggerError."""
-        return expressions.evaluate_element(text, self.scope)
+        return references.evaluate_element(text, self.scope)
 
     def evaluate_address(self, text: str) -> int:
         """An address. Raises DebuggerError."""
-        return expressions.evaluate_address(text, self.scope)
+        return references.evaluate_address(text, self.scope)
 
 
 def split_ending(command: Command, text: str) -> tuple[str, str]:

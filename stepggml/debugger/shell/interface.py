@@ -16,7 +16,6 @@ from ..show.style import Line
 from .python import PythonSpace
 from .remembered import Bookmarks, Displays, SeenViews, Selection, UserWords
 from .settings import Settings
-from .value_history import ValueHistory
 
 
 class Shell(Protocol):
@@ -29,7 +28,6 @@ class Shell(Protocol):
 
     session: Session
     settings: Settings
-    values: ValueHistory
     python: PythonSpace
     selection: Selection
     displays: Displays

@@ -28,7 +28,7 @@ def weight_names(shell: Shell) -> list[str]:
 
 def expression_names(shell: Shell) -> list[str]:
     """What an expression may begin with: locals, tensors, counters, hyper-parameters, functions."""
-    from ..ask.expressions import BUILTINS, COUNTERS, GGML_QUESTIONS, NUMPY_NAMES
+    from ..ask.scope import BUILTINS, COUNTERS, GGML_QUESTIONS, NUMPY_NAMES
 
     found = list(COUNTERS)
     frames = shell.session.frames()
@@ -38,8 +38,8 @@ def expression_names(shell: Shell) -> list[str]:
     if hparams is not None:
         found += [name for name in vars(hparams) if not name.startswith("_")]
     found += tensor_names(shell)
-    found += [f"${number}" for number in shell.values.values]
-    found += [f"${name}" for name in shell.values.named]
+    found += [f"${number}" for number in shell.session.values.values]
+    found += [f"${name}" for name in shell.session.values.named]
     found += sorted({*BUILTINS, *NUMPY_NAMES, *GGML_QUESTIONS, "np"})
     return list(dict.fromkeys(found))
 

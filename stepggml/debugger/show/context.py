@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..ask.snapshot import Snapshot
-from ..ask.tensor_view import TensorView
 from ..errors import DebuggerError
 from ..run.stops import LineFrame, NodeInfo, Stop
 from ..session import Session
@@ -191,7 +190,7 @@ def values_of(session: Session, info: NodeInfo):  # noqa: ANN201
         return None, ""
     try:
         tensor = session.tensor(info.address)
-        view = TensorView(tensor, session)
+        view = session.view(tensor)
         if view.nelements > MAX_PREVIEW:
             return None, ""
         value = view.value()

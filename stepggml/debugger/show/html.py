@@ -18,8 +18,8 @@ from .panels.values import statistics, stats_line
 from .style import printable, short_size
 
 if TYPE_CHECKING:
-    from ..library.session import Session
-    from ..library.tensors import Tensor
+    from ...ggml import ggml_tensor
+    from ..session import Session
 
 COLOURS = {
     "LIVE": "#1a7f37",
@@ -70,13 +70,12 @@ def box(title: str, *parts: str) -> str:
     return f'<div style="{frame}"><div style="margin-bottom:4px">{title}</div>{body}</div>'
 
 
-def tensor_card(handle: Tensor) -> str:
+def tensor_card(session: Session, tensor: ggml_tensor) -> str:
     """A tensor: fields, operands, the source line that made it, its values."""
-    session = handle.session
-    info = handle.info
+    info = session.info(tensor)
     parts = [node_fields(session, info)]
     try:
-        parts.append(values_table(session, info, handle))
+        parts.append(values_table(session, info, tensor))
     except DebuggerError as error:
         parts.append(message(str(error)))
     return box(node_title(info), *parts)
@@ -123,13 +122,13 @@ def node_fields(session: Session, info: NodeInfo) -> str:
     return table((), [(span(key, "color:#6e7781"), cell) for key, cell in rows])
 
 
-def values_table(session: Session, info: NodeInfo, handle: Tensor) -> str:
+def values_table(session: Session, info: NodeInfo, tensor: ggml_tensor) -> str:
     """The first matrix, elided in the middle: ne0 to the right, ne1 downwards; and what is known of all values."""
     if info.badge.kind in ("UNALLOCATED", "NOT-COMPUTED"):
         return ""
     if int(np.prod(info.ne)) > MAX_CELLS:
         return message(f"{int(np.prod(info.ne)):,} elements")
-    value = session.value(handle.tensor)
+    value = session.value(tensor)
     if value.array is None:
         return message(value.note)
     matrix = value.array[0, 0]

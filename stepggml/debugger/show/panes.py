@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 
+from ..ask.snapshot import short_buffer
 from ..run.stops import NodeInfo
 from ..session import Session
 from . import context
@@ -91,7 +92,7 @@ def memory(session: Session, width: int, height: int) -> list[Line]:
     room = 10 if width >= 50 else 6
     lines = [head]
     for name, used, size in regions:
-        line = Line(("name", node_panel.short_buffer(name)[:10].ljust(10)), " ").add(bar(used, size, room))
+        line = Line(("name", short_buffer(name)[:10].ljust(10)), " ").add(bar(used, size, room))
         lines.append(line.add(f"  {short_size(used)} of {short_size(size)}").fit(width))
     if not regions:
         lines.append(Line("  ", ("dim", "nothing is allocated")))

@@ -10,15 +10,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...ggml import ggml_backend_buffer_name, ggml_nbytes, ggml_type_name
+from .world import World
 
-if TYPE_CHECKING:
-    from ..run.engine import Engine
-    from ..session import Session
-
-# What holds mappings, and what holds that: a model or a loader; a context, or whoever has a loader at work.
+# What holds mappings, and what holds that: a model or a loader; a context, or a function with a loader at work.
 HOLDERS = ("", "model", "ml")
 
 
@@ -66,14 +63,16 @@ class MappingInfo:
         return sum(last - first for first, last in self.fragments)
 
 
-def mappings_of(session: Session, tensors: bool = True) -> tuple[MappingInfo, ...]:
-    """The mapped files of the run, by address; none once it is over. tensors=False leaves those out."""
-    engine = session.engine
-    if engine is None or engine.ended:
-        return ()
-    found = sorted(find_mappings(engine.frame), key=lambda mapping: mapping.addr)
+def mappings_of(
+    frame: FrameType | None, world: World, model_path: str = "", tensors: bool = True
+) -> tuple[MappingInfo, ...]:
+    """The mapped files of the run, by address. frame: the innermost; model_path: where the system does not name the
+    file; tensors=False leaves those out.
+    """
+    found = sorted(find_mappings(frame), key=lambda mapping: mapping.addr)
     paths = mapped_paths() if found else []
-    return tuple(describe(engine, mapping, path_of(mapping, paths), tensors) for mapping in found)
+    files = [path_of(mapping, paths) or model_path or "?" for mapping in found]
+    return tuple(describe(world, mapping, file, tensors) for mapping, file in zip(found, files, strict=True))
 
 
 def find_mappings(frame: FrameType | None) -> list[Any]:
@@ -106,27 +105,25 @@ def is_mapping(value: Any) -> bool:
     return type(value).__name__ == "llama_mmap" and hasattr(value, "mapped_fragments")
 
 
-def describe(engine: Engine, mapping: Any, file: str, tensors: bool) -> MappingInfo:
+def describe(world: World, mapping: Any, file: str, tensors: bool) -> MappingInfo:
     """A llama_mmap as plain data."""
     start, end = mapping.addr, mapping.addr + mapping.size
     buffers = []
-    for known in engine.world.buffers:
+    for known in world.buffers:
         if not known.freed and start <= known.base < end:
             first = known.base - start
             kind = ggml_backend_buffer_name(known.buffer)
             buffers.append(MappedBuffer(known.name, kind, known.base, first, first + known.size))
     found = []
-    for pool in engine.world.pools if tensors else ():
+    for pool in world.pools if tensors else ():
         for tensor in pool.tensors() if not pool.freed else ():
-            if start <= tensor.data < end and not tensor._view_src:
+            if start <= tensor.data < end and tensor.view_src is None:
                 offset = tensor.data - start
                 kind = ggml_type_name(tensor.type)
                 found.append(MappedTensor(tensor.name, kind, offset, ggml_nbytes(tensor), tensor.data))
     found.sort(key=lambda item: item.offset)
     fragments = tuple((first, last) for first, last in mapping.mapped_fragments)
-    return MappingInfo(
-        file or engine.program.model_path or "?", start, mapping.size, fragments, tuple(buffers), tuple(found)
-    )
+    return MappingInfo(file, start, mapping.size, fragments, tuple(buffers), tuple(found))
 
 
 def mapped_paths() -> list[tuple[int, int, str]]:

@@ -37,6 +37,28 @@ class SplitInfo:
         )
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """What the scheduler has made of the graph it was given last. is_current: that graph still has its memory."""
+
+    splits: tuple[SplitInfo, ...]
+    n_backends: int
+    is_current: bool
+
+
+def find_sched(frame: FrameType | None) -> ggml_backend_sched | None:
+    """The scheduler of the program, from the locals of its frames, `frame` the innermost, and their attributes."""
+    while frame is not None:
+        for value in frame.f_locals.values():
+            if isinstance(value, ggml_backend_sched):
+                return value
+            attribute = getattr(value, "sched", None) if type(value).__module__.startswith("stepggml") else None
+            if isinstance(attribute, ggml_backend_sched):
+                return attribute
+        frame = frame.f_back
+    return None
+
+
 def running_split(frame: FrameType | None, cgraph: ggml_cgraph) -> SplitInfo | None:
     """The split that begins with a graph just handed to a backend; None without a scheduler, or in a split's middle, as
     when an eval callback looks at single nodes.
@@ -54,9 +76,13 @@ def running_split(frame: FrameType | None, cgraph: ggml_cgraph) -> SplitInfo | N
     return SplitInfo(number, len(sched.splits), backend, split.i_start, split.i_end, inputs)
 
 
-def splits_of(sched: ggml_backend_sched, world: World) -> tuple[SplitInfo, ...]:
-    """The splits of the graph that a scheduler was given last."""
-    return tuple(describe(sched, i, split, world) for i, split in enumerate(sched.splits))
+def schedule_of(frame: FrameType | None, world: World) -> Schedule | None:
+    """The work of the program's scheduler; None while there is none."""
+    sched = find_sched(frame)
+    if sched is None or not sched.context_buffer:
+        return None
+    splits = tuple(describe(sched, i, split, world) for i, split in enumerate(sched.splits))
+    return Schedule(splits, len(sched.backends), sched.is_alloc)
 
 
 def describe(sched: ggml_backend_sched, number: int, split: Any, world: World) -> SplitInfo:

@@ -413,12 +413,17 @@ class Cursor:
             self.evals[self.e].patches.setdefault(self.k, []).append(write)
             self.history.drop_checkpoints_after(self.e)
 
-    def unpatch(self) -> Write | None:
-        """Take back the last change of the user's, if nothing was computed after it; returns it."""
-        self.check_between_nodes()
+    def writes_here(self) -> list[Write]:
+        """The changes from outside since the last node."""
         writes = self.tail if self.at_front and not self.in_compute else []
         if not writes and self.evals:
             writes = self.evals[self.e].patches.get(self.k, [])
+        return writes
+
+    def unpatch(self) -> Write | None:
+        """Take back the last change of the user's, if nothing was computed after it; returns it."""
+        self.check_between_nodes()
+        writes = self.writes_here()
         if not writes or not writes[-1].user:
             return None
         write = writes.pop()

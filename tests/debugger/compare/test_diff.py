@@ -19,7 +19,7 @@ from why_arithmetic import rounded_activations, row_values
 from stepggml import _kernels
 from stepggml.debugger.compare import methods
 from stepggml.debugger.compare.diff import Comparison, NodeError, interesting, relative_error, worst_element
-from stepggml.debugger.compare.diff_runs import diff, read_request, tokens_of
+from stepggml.debugger.compare.diff_runs import read_request, tokens_of
 from stepggml.debugger.errors import DebuggerError
 from stepggml.debugger.session import Session
 from stepggml.debugger.show.panels import diff as panel
@@ -71,14 +71,14 @@ def at_logits(path: str) -> Session:
 
 
 def test_a_run_against_itself(session: Session) -> None:
-    same = diff(session, F16)
+    same = session.diff(F16)
     assert same.equal and len(same) == N_COMPUTED and same.first is same.passing is None and same.culprits == ()
     assert same.last_a == same.last_b
     assert "bit for bit" in str(panel.render(same, 80)[1])
 
 
 def test_models_of_other_types(session: Session) -> None:
-    comparison = diff(session, Q4_0)
+    comparison = session.diff(Q4_0)
     errors = by_index(comparison)
     assert fits(comparison)
     # the embedding has lost bits: an error of its own
@@ -93,7 +93,7 @@ def test_models_of_other_types(session: Session) -> None:
 
 
 def test_inherited_is_what_two_runs_come_to(session: Session) -> None:
-    errors = by_index(diff(session, Q4_0))
+    errors = by_index(session.diff(Q4_0))
     one, other = at_logits(F16), at_logits(Q4_0)
     try:
         for i in (0, 3, 6, 24, 27, 39, 64, 86):
@@ -108,7 +108,7 @@ def test_inherited_is_what_two_runs_come_to(session: Session) -> None:
 
 
 def test_local_is_what_b_makes_of_as_inputs(session: Session) -> None:
-    errors = by_index(diff(session, Q4_0))
+    errors = by_index(session.diff(Q4_0))
     one, other = at_logits(F16), at_logits(Q4_0)
     try:
         w = other.tensor("model/h0/attn/c_attn/w")
@@ -129,9 +129,9 @@ def test_later_evaluations_get_the_same_tokens() -> None:
     try:
         session.start()
         session.goto((2, 4))
-        chunks = [tokens_of(session, e) for e in range(3)]
+        chunks = [tokens_of(session.looking(), e) for e in range(3)]
         assert chunks[0] == PROMPT and [len(chunk) for chunk in chunks] == [6, 1, 1]
-        comparison = diff(session, Q4_0)
+        comparison = session.diff(Q4_0)
         assert (comparison.eval, comparison.n_past, comparison.n_tokens) == (2, 7, 1)
         evaluator = open_program(Q4_0).start(session.program.options)
         try:
@@ -142,17 +142,17 @@ def test_later_evaluations_get_the_same_tokens() -> None:
         assert comparison.last_b[1] == pytest.approx(float(logits.max()), rel=1e-5)
         # an earlier one, from there
         session.goto((0, 3))
-        assert diff(session, Q4_0).eval == 0
+        assert session.diff(Q4_0).eval == 0
     finally:
         session.close()
 
 
 def test_files_against_each_other_before_anything_runs() -> None:
     session = new_session()
-    comparison = diff(session, f"{F32} {F16}")
+    comparison = session.diff(f"{F32} {F16}")
     assert (comparison.a, comparison.b, comparison.n_tokens) == ("tiny-f32.bin", "tiny-f16.bin", 6)
     assert 0 < comparison.largest.inherited < 0.01 and comparison.passing is None
-    loose = diff(session, f"{F32} {F16} over 0.0001%")
+    loose = session.diff(f"{F32} {F16} over 0.0001%")
     assert loose.threshold == 1e-6 and loose.passing is not None
 
 
@@ -163,11 +163,11 @@ def test_llama_models() -> None:
     try:
         session.start()
         session.goto((1, 10))
-        comparison = diff(session, str(LLAMA["Q4_0"]))
+        comparison = session.diff(str(LLAMA["Q4_0"]))
         assert comparison.n_past == 5 and comparison.errors[0].fault == "local"
-        assert diff(session, str(LLAMA["F16"])).equal
+        assert session.diff(str(LLAMA["F16"])).equal
         with pytest.raises(DebuggerError, match="graphs differ: 70 nodes and 83"):
-            diff(session, str(DATA / "gguf" / "gpt2-Q4_K_M.gguf"))
+            session.diff(str(DATA / "gguf" / "gpt2-Q4_K_M.gguf"))
     finally:
         session.close()
 
@@ -177,7 +177,7 @@ def test_llama_models() -> None:
 
 
 def test_references(session: Session) -> None:
-    comparison = diff(session, "backend cpu ref")
+    comparison = session.diff("backend cpu ref")
     assert fits(comparison) and comparison.passing is None and not comparison.equal
     for item in comparison:
         if item.op in ("ADD", "MUL", "CONT", "CPY", "GET_ROWS", "SCALE", "GELU", "DIAG_MASK_INF"):
@@ -186,8 +186,8 @@ def test_references(session: Session) -> None:
 
 
 def test_thread_counts_do_not_matter(session: Session) -> None:
-    assert diff(session, "threads 2").equal
-    assert diff(session, "threads 1 3").equal
+    assert session.diff("threads 2").equal
+    assert session.diff("threads 1 3").equal
 
 
 @pytest.mark.parametrize("what", ["backend cpu ref", "kernels base"])
@@ -208,7 +208,7 @@ with stepggml.Session.open({str(DATA / "tiny-f16.bin")!r}, tokens={PROMPT!r}, n_
 def test_kernels(session: Session) -> None:
     names = [item.name for item in _kernels.variants() if item.supported]
     for name in names:
-        comparison = diff(session, f"kernels {name} base")
+        comparison = session.diff(f"kernels {name} base")
         assert comparison.a == f"kernels {name}" and comparison.largest.inherited < 1e-3
         assert comparison.equal == (name == "base")
 
@@ -217,7 +217,7 @@ def test_a_device_with_memory_of_its_own(session: Session, monkeypatch: pytest.M
     fake = FakeDevice(refuses=("SOFT_MAX",))
     real = methods.device_by_name
     monkeypatch.setattr(methods, "device_by_name", lambda name: fake.device if name == "test" else real(name))
-    comparison = diff(session, "backend test")
+    comparison = session.diff("backend test")
     assert comparison.largest.inherited < 1e-3
     # every node but what it refuses was computed there, twice: in B's chain, and from A's inputs
     n_refused = sum(item.op == "SOFT_MAX" for item in comparison)
@@ -227,7 +227,7 @@ def test_a_device_with_memory_of_its_own(session: Session, monkeypatch: pytest.M
 def test_the_session_does_not_move(session: Session) -> None:
     before = place(session), memory_digest(session), [session.value(i).array.tobytes() for i in range(19)]
     for what in ("backend cpu ref", Q4_0, "threads 2", f"{F32} {Q4_0}"):
-        diff(session, what)
+        session.diff(what)
     assert (place(session), memory_digest(session)) == before[:2]
     assert [session.value(i).array.tobytes() for i in range(19)] == before[2]
     session.step_token()
@@ -248,7 +248,7 @@ def test_changes_belong_to_the_run() -> None:
         session.write(soft_max.data, bytes(soft_max.nb[2]), "ablate")
         session.step_token()
         changed = session.value("logits").array
-        comparison = diff(session, F16)
+        comparison = session.diff(F16)
         # the node after the change is where they part, and no node is to blame
         assert comparison.first.index == 28 and all(item.local == 0 for item in comparison)
         a = at_logits(F16)
@@ -256,12 +256,12 @@ def test_changes_belong_to_the_run() -> None:
         a.close()
         wanted = np.linalg.norm(clean - changed) / np.linalg.norm(changed)
         assert by_index(comparison)[86].inherited == pytest.approx(wanted, rel=1e-5)
-        assert diff(session, "threads 2").equal
+        assert session.diff("threads 2").equal
         # a weight, changed on the way, counts from there on
         session.goto(40)
         g = session.tensor("model/h1/ln_1/g")
         session.write(g.data, struct.pack("<f", 3.0), "set")
-        again = diff(session, F16)
+        again = session.diff(F16)
         assert 44 in {item.index for item in again if item.local > 0}
     finally:
         session.close()
@@ -272,7 +272,7 @@ def test_without_records() -> None:
     try:
         session.start()
         session.goto((1, 30))
-        assert diff(session, F16).equal and diff(session, "threads 2").equal
+        assert session.diff(F16).equal and session.diff("threads 2").equal
         assert place(session) == (1, 30)
     finally:
         session.close()
@@ -328,19 +328,19 @@ def test_requests() -> None:
 def test_what_cannot_be_compared(session: Session) -> None:
     for wrong in ("backend gpu", "kernels neon", "threads 0", "threads x", "threads 100000", "model /none"):
         with pytest.raises(DebuggerError):
-            diff(session, wrong)
+            session.diff(wrong)
     with pytest.raises(DebuggerError):
-        diff(session, str(DATA / "NOTICE"))
+        session.diff(str(DATA / "NOTICE"))
     assert place(session) == (0, 19)
     other = Session(session.program)
     other.program.options = RunOptions(model="/none.bin", tokens=[1])
     try:
         with pytest.raises(DebuggerError):
-            diff(other, "backend ref")
+            other.diff("backend ref")
     finally:
         other.program.options = None
         with pytest.raises(DebuggerError, match="no model file"):
-            diff(other, "backend ref")
+            other.diff("backend ref")
 
 
 def test_the_command() -> None:

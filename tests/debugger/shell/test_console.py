@@ -361,7 +361,7 @@ def test_formats(talk: Conversation) -> None:
 )
 def test_bad_expressions_give_one_message(talk: Conversation, text: str) -> None:
     if text == "p":
-        talk.console.values.__init__()
+        talk.console.session.values.__init__()
     talk.error(text)
 
 

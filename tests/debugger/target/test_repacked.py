@@ -17,9 +17,7 @@ import stepggml
 from stepggml import ggml as g
 from stepggml.backends._cpu_repack import ggml_backend_cpu_repack_buffer_type, is_repacked
 from stepggml.cli import bench, debug, run, trace
-from stepggml.debugger.ask.why.explain import explain
 from stepggml.debugger.compare import methods
-from stepggml.debugger.compare.diff_runs import diff
 from stepggml.debugger.errors import DebuggerError
 from stepggml.debugger.session import Session
 from stepggml.debugger.target import repacked
@@ -104,8 +102,8 @@ def test_weights_show_their_own_values(pair) -> None:
 def test_reasons_for_elements_are_the_same(path: Path, pair) -> None:
     def reasons(session: Session) -> list:
         node = session.node_index
-        found = [explain(session, node, index) for index in ((0, 0, 0, 0), (17, 1, 0, 0), (63, 2, 0, 0))]
-        found += [explain(session, 0, (33, 1, 0, 0)), explain(session, MATRIX[path], (40, 17, 0, 0))]
+        found = [session.why.value(node, index) for index in ((0, 0, 0, 0), (17, 1, 0, 0), (63, 2, 0, 0))]
+        found += [session.why.value(0, (33, 1, 0, 0)), session.why.value(MATRIX[path], (40, 17, 0, 0))]
         return found
 
     plain = [(x.total, x.kernel, x.name, x.steps, [item.value for item in x.operands]) for x in reasons(pair(False))]
@@ -231,7 +229,7 @@ def test_other_ways_to_compute(monkeypatch: pytest.MonkeyPatch) -> None:
         one.step_token()
         before = memory_digest(one)
         for what in ("backend cpu ref", "backend ref test", "kernels base", str(DATA / "tiny-q4_0.bin")):
-            assert diff(one, what).largest.inherited < 1e-4, what
+            assert one.diff(what).largest.inherited < 1e-4, what
         assert memory_digest(one) == before
     finally:
         one.kill()

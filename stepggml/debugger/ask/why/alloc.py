@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ....ggml import ggml_op_name, ggml_tensor
 from ....ggml.ops import op_records
+from ....ggml.tensor import pointer_to
 from ...errors import DebuggerError
 from ...run.decisions import Allocation, SourcePlace
 from ...run.stops import NodeInfo
 from ...target.tables import gather
 from ..look import Looker
-from .case import tensor_name
-from .replay_alloc import INPUTS, LEAFS, AllocLog, Check, Decision, Release, replay
-
-if TYPE_CHECKING:
-    from ...session import Session
+from ..tensor_names import formula_name
+from .replay_alloc import INPUTS, LEAFS, AllocLog, Check, Decision, Release, replay_plan
 
 
 @dataclass(frozen=True)
@@ -88,26 +85,23 @@ class AllocReason:
     different: tuple[str, ...] = field(default_factory=tuple)
 
 
-def why_alloc(session: Session, what: Any) -> AllocReason:
-    """Where the bytes of a tensor of the graph at hand come from. Raises DebuggerError when nobody has decided yet."""
-    look = session._looking()
-    tensor = session.tensor(what)
+def why_alloc(look: Looker, tensor: ggml_tensor) -> AllocReason:
+    """Where the bytes of a tensor of the graph at hand come from. Raises DebuggerError while nothing is decided yet."""
     info = look.info(tensor)
     if tensor.data == 0:
-        raise DebuggerError(f"{tensor_name(info)} has no memory yet: no allocator has been there")
-    if tensor._view_src:
+        raise DebuggerError(f"{formula_name(info)} has no memory yet: no allocator has been there")
+    if tensor.view_src is not None:
         return view_reason(look, tensor, info)
-    e = look.shown.index if look.shown is not None else len(look.cursor.evals)
-    allocation = look.engine.decisions.allocation_of(e)
-    at = None if allocation is None else place_in(allocation, ctypes.addressof(tensor))
+    allocation = look.engine.decisions.allocation_of(look.graph.eval_number)
+    at = None if allocation is None else place_in(allocation, pointer_to(tensor))
     if at is None:
         return own_reason(look, tensor, info)
-    return Answer(look, allocation, at).reason(info)
+    return AllocAnswer(look, allocation, at).reason(info)
 
 
 def view_reason(look: Looker, tensor: ggml_tensor, info: NodeInfo) -> AllocReason:
     """A view has no memory of its own."""
-    root = tensor_name(look.info(tensor.view_src))
+    root = formula_name(look.info(tensor.view_src))
     text = f"a view has no memory of its own: it looks into {root} from byte {tensor.view_offs:,} on"
     if not info.is_noop:
         text += f"; {info.op} writes its result there"
@@ -128,13 +122,13 @@ def own_reason(look: Looker, tensor: ggml_tensor, info: NodeInfo) -> AllocReason
 
 def neighbour(look: Looker, tensor: ggml_tensor) -> str:
     """The tensor of the same context that ends where this one begins."""
-    pool = look.world.pool_at(ctypes.addressof(tensor))
+    pool = look.world.pool_at(pointer_to(tensor))
     if pool is None:
         return ""
     best, end = "", 0
     for other in pool.tensors():
-        if other.data and not other._view_src and end < other.data < tensor.data:
-            best, end = tensor_name(look.info(other)), other.data
+        if other.data and other.view_src is None and end < other.data < tensor.data:
+            best, end = formula_name(look.info(other)), other.data
     return best
 
 
@@ -147,21 +141,21 @@ def place_in(allocation: Allocation, address: int) -> tuple[str, int] | None:
     return None
 
 
-class Answer:
+class AllocAnswer:
     """The reason of one tensor, put together from the log of its plan."""
 
     def __init__(self, look: Looker, allocation: Allocation, at: tuple[str, int]) -> None:
         self.look = look
         self.allocation = allocation
         self.plan = allocation.plan
-        self.log: AllocLog = replay(self.plan)
+        self.log: AllocLog = replay_plan(self.plan)
         kind, i = at
         self.planned = int((self.plan.nodes if kind == "node" else self.plan.leafs)[i])
         # the same node of the two graphs has the same number
         self.names: dict[int, str] = {}
         for old, new in ((self.plan.nodes, allocation.nodes), (self.plan.leafs, allocation.leafs)):
             for address, now in zip(old.tolist(), new.tolist(), strict=False):
-                self.names[address] = tensor_name(look.info(ggml_tensor.from_address(now)))
+                self.names[address] = formula_name(look.info(ggml_tensor.from_address(now)))
 
     def reason(self, info: NodeInfo) -> AllocReason:
         """All of it."""

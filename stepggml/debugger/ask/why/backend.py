@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
-from types import FrameType
-from typing import TYPE_CHECKING, Any
 
 from .... import _kernels
 from ....ggml import (
@@ -27,15 +24,13 @@ from ....ggml import (
 )
 from ....ggml.backend_sched_split import buffer_of
 from ....ggml.ops import op_records
+from ....ggml.tensor import pointer_to
 from ...errors import DebuggerError
-from ...run.engine import Engine
 from ...run.stops import NodeInfo
 from ...target.repacked import is_repacked, text_of
+from ...target.splits import find_sched
 from ..look import Looker
-from .case import tensor_name
-
-if TYPE_CHECKING:
-    from ...session import Session
+from ..tensor_names import formula_name
 
 # What the scheduler's codes mean: pass and rule.
 CAUSES = {
@@ -101,15 +96,13 @@ class BackendReason:
     repacked: tuple[str, str] | None = None
 
 
-def why_backend(session: Session, what: Any) -> BackendReason:
+def why_backend(look: Looker, tensor: ggml_tensor) -> BackendReason:
     """Why a node of the graph at hand runs on its backend. Raises DebuggerError when it is in no graph yet."""
-    look = session._looking()
-    tensor = session.tensor(what)
     info = look.info(tensor)
     if tensor.op == GGML_OP_NONE:
-        raise DebuggerError(f"{tensor_name(info)} is not computed: it lies in {info.buffer or 'its pool'}")
-    ev = look.shown
-    sched = find_sched(look.engine)
+        raise DebuggerError(f"{formula_name(info)} is not computed: it lies in {info.buffer or 'its pool'}")
+    ev = look.graph.eval
+    sched = find_sched(look.engine.frame)
     backend = backend_of(sched, tensor) or (ev.backend if ev is not None else None)
     if backend is None:
         raise DebuggerError("no backend has been given this graph yet: `si` runs to its first node")
@@ -118,7 +111,7 @@ def why_backend(session: Session, what: Any) -> BackendReason:
     chosen = _kernels.chosen()
     address = _kernels.kernel_address("ggml_compute_forward_" + ggml_op_name(tensor.op).lower())
     sources = [src for src in tensor.src if src is not None]
-    cause = sched.causes.get(ctypes.addressof(tensor), "") if sched is not None else ""
+    cause = sched.causes.get(pointer_to(tensor), "") if sched is not None else ""
     split = split_of(sched, tensor) if sched is not None else None
     return BackendReason(
         info=info,
@@ -130,7 +123,7 @@ def why_backend(session: Session, what: Any) -> BackendReason:
         cause_pass=PASSES.get(cause[:1], ""),
         split=split,
         n_splits=len(sched.splits) if sched is not None else 0,
-        operands=tuple((tensor_name(look.info(src)), buffer_name(look, src)) for src in sources),
+        operands=tuple((formula_name(look.info(src)), buffer_name(look, src)) for src in sources),
         result_buffer=buffer_name(look, tensor),
         verdicts=tuple(verdict(look, tensor, sources, device) for device in devices(sched)),
         kernel=address != 0,
@@ -140,7 +133,7 @@ def why_backend(session: Session, what: Any) -> BackendReason:
         n_threads=n_threads,
         is_noop=op_records[tensor.op].is_noop,
         sum_order=getattr(backend.context, "sum_order", ""),
-        repacked=next(((tensor_name(look.info(src)), text_of(src)) for src in sources if is_repacked(src)), None),
+        repacked=next(((formula_name(look.info(src)), text_of(src)) for src in sources if is_repacked(src)), None),
     )
 
 
@@ -151,33 +144,19 @@ def cause_text(cause: str) -> str:
     return CAUSES.get(cause, "")
 
 
-def find_sched(engine: Engine) -> ggml_backend_sched | None:
-    """The scheduler of the program, from the locals of its frames and their attributes."""
-    frame: FrameType | None = engine.frame
-    while frame is not None:
-        for value in frame.f_locals.values():
-            if isinstance(value, ggml_backend_sched):
-                return value
-            attribute = getattr(value, "sched", None) if type(value).__module__.startswith("stepggml") else None
-            if isinstance(attribute, ggml_backend_sched):
-                return attribute
-        frame = frame.f_back
-    return None
-
-
 def backend_of(sched: ggml_backend_sched | None, tensor: ggml_tensor) -> ggml_backend | None:
     """The backend that the scheduler has assigned."""
     if sched is None:
         return None
-    number = sched.hv_tensor_backend_ids.get(ctypes.addressof(tensor), -1)
+    number = sched.hv_tensor_backend_ids.get(pointer_to(tensor), -1)
     return sched.backends[number] if number >= 0 else None
 
 
 def split_of(sched: ggml_backend_sched, tensor: ggml_tensor) -> int | None:
     """The split that a node belongs to."""
-    address = ctypes.addressof(tensor)
+    address = pointer_to(tensor)
     for number, split in enumerate(sched.splits):
-        if split.graph is not None and address in (ctypes.addressof(node) for node in split.graph.nodes):
+        if split.graph is not None and address in (pointer_to(node) for node in split.graph.nodes):
             return number
     return None
 
@@ -198,7 +177,7 @@ def verdict(look: Looker, tensor: ggml_tensor, sources: list[ggml_tensor], devic
     for src in sources:
         buffer = buffer_of(src)
         if buffer is not None and not ggml_backend_dev_supports_buft(device, buffer.buft):
-            unusable.append(f"{tensor_name(look.info(src))} in {ggml_backend_buffer_name(buffer)}")
+            unusable.append(f"{formula_name(look.info(src))} in {ggml_backend_buffer_name(buffer)}")
     supports = ggml_backend_dev_supports_op(device, tensor)
     return Verdict(ggml_backend_dev_name(device), ggml_backend_dev_description(device), bool(supports), tuple(unusable))
 

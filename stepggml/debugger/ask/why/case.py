@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ....ggml import GGML_TYPE_F32, ggml_blck_size, ggml_n_dims, ggml_tensor, ggml_type_name, ggml_type_size
 from ....ggml.quants import rows_from_float
 from ...errors import DebuggerError
-from ...run.stops import NodeInfo
-from ...show.panels.node import short_buffer
 from ...target.repacked import GROUP_ROWS, block_span, group_size, in_group, read_block, read_row
 from ...target.values import convert, raw_array
 from ...time.history import Eval
 from ..look import Looker
-from .past import Past, overlaps, write_text
+from ..past import Past, overlaps, write_text
+from ..snapshot import short_buffer
+from ..tensor_names import Index, element_text, formula_name
 from .record import EXACT, Bound, Element, Explanation, Operand
-
-if TYPE_CHECKING:
-    from ...session import Session
 
 # The distance of neighbouring numbers of a type, in units of the number.
 STEPS = {"f16": 2.0**-10, "bf16": 2.0**-7}
-
-# An index of an operand's element: a number, or the name of what runs over the dimension.
-Index = tuple[int | str, ...]
-
-
-def element_text(name: str, index: Index, n_dims: int) -> str:
-    """K[k,1,0]: as many indices as the tensor has dimensions, more where they are not 0."""
-    n = max(n_dims, 1)
-    while n < len(index) and any(i != 0 for i in index[n:]):
-        n += 1
-    return f"{name}[{','.join(str(i) for i in index[:n])}]"
 
 
 def element_address(tensor: ggml_tensor, index: Element) -> int:
@@ -57,13 +44,6 @@ def index_at(tensor: ggml_tensor, address: int) -> Element | None:
         offset -= index[axis] * tensor.nb[axis]
     index[0] *= blck_size
     return tuple(index) if offset == 0 else None
-
-
-def tensor_name(info: NodeInfo) -> str:
-    """What to call a tensor in a formula: its variable where its name is made of its parents', else its name."""
-    if " (" in info.name or info.name != info.name.strip() or not info.name:
-        return info.variable or (f"#{info.index}" if info.index is not None else f"{info.address:#x}")
-    return info.name
 
 
 def region_text(look: Looker, address: int) -> str:
@@ -100,7 +80,7 @@ class Source:
         self.role = role
         self.past = past
         self.type = ggml_type_name(tensor.type)
-        self.name = tensor_name(look.info(tensor))
+        self.name = formula_name(look.info(tensor))
         self.ne: Element = tuple(tensor.ne)
         self.nb: Element = tuple(tensor.nb)
         self.note = ""
@@ -177,25 +157,29 @@ class Stored:
     notes: tuple[str, ...]
 
 
+# explain(node, index): the explanation of another element of the same graph.
+Explain = Callable[[int, Element], Explanation]
+
+
 class Case:
     """The question "why has this element this value", and what an answer needs.
 
-    node i of evaluation ev is what computed it. detail: which block, row or such the user wants spelled out.
+    node i of evaluation ev is what computed it. detail: which block, row or such the user wants spelled out. explain:
+    answers the same question for another node and element.
     """
 
-    def __init__(self, session: Session, ev: Eval, i: int, index: Element, detail: int = 0) -> None:
-        self.session = session
-        self.engine = session.engine
-        self.look: Looker = session._looking()
+    def __init__(self, look: Looker, ev: Eval, i: int, index: Element, detail: int, explain: Explain) -> None:
+        self.look = look
+        self.explain = explain
         self.ev = ev
         self.i = i
         self.index = index
         self.detail = detail
         self.tensor = ggml_tensor.from_address(int(ev.addresses[i]))
         self.info = self.look.info(self.tensor)
-        self.name = element_text(tensor_name(self.info), index, ggml_n_dims(self.tensor))
-        self.before = Past(self.engine, (ev.index, i - 1))
-        self.after = Past(self.engine, (ev.index, i))
+        self.name = element_text(formula_name(self.info), index, ggml_n_dims(self.tensor))
+        self.before = Past(look.cursor, (ev.index, i - 1))
+        self.after = Past(look.cursor, (ev.index, i))
 
     def src(self, n: int) -> Source | None:
         """Operand number n."""
@@ -220,7 +204,7 @@ class Case:
         return arithmetic(self.look, self.tensor, self.index)
 
     def stored(self, by_node: bool = True) -> Stored:
-        """What the node wrote, before anybody else did; by_node False: what the node shows, which may be a user's."""
+        """What the node wrote, before anything else did; by_node False: what the node shows, which may be a user's."""
         address, size = self.address, ggml_type_size(self.tensor.type)
         data, note = self.after.read(address, size)
         notes = [f"the result itself: {note}"] if note else []

@@ -6,26 +6,22 @@ copies of the structs, and the walk is watched: whenever it appends a tensor, it
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ....ggml import cgraph as C
 from ....ggml import ggml_cgraph, ggml_init, ggml_init_params, ggml_new_graph_custom, ggml_op_name, ggml_tensor
 from ....ggml.context import ggml_free
+from ....ggml.tensor import pointer_to
 from ...errors import DebuggerError
 from ...run.decisions import ExpandCall
 from ...run.stops import NodeInfo
 from ...target.struct_copies import StructCopies
 from ..look import Looker
-from .case import tensor_name
+from ..tensor_names import formula_name
 from .observe import observe
-
-if TYPE_CHECKING:
-    from ...session import Session
 
 
 @dataclass(frozen=True)
@@ -80,23 +76,20 @@ class OrderReason:
     readers: tuple[str, ...] = field(default_factory=tuple)
 
 
-def why_order(session: Session, what: Any) -> OrderReason:
+def why_order(look: Looker, tensor: ggml_tensor) -> OrderReason:
     """Why a tensor of the graph at hand has its place in the order. Raises DebuggerError for one that has none."""
-    look = session._looking()
-    tensor = session.tensor(what)
-    e = look.shown.index if look.shown is not None else len(look.cursor.evals)
-    calls = look.engine.decisions.build_of(e)
+    calls = look.engine.decisions.build_of(look.graph.eval_number)
     if not calls:
         raise DebuggerError("no tensor has been expanded into a graph yet: ggml_build_forward_expand was not called")
-    visits = replay(calls)
-    address = ctypes.addressof(tensor)
+    visits = replay_calls(calls)
+    address = pointer_to(tensor)
     visit = next((item for item in visits if item.tensor == address), None)
     if visit is None:
-        raise DebuggerError(f"{tensor_name(look.info(tensor))} is in no graph: no expand call leads to it")
-    return Answer(look, calls, visits).reason(tensor, visit)
+        raise DebuggerError(f"{formula_name(look.info(tensor))} is in no graph: no expand call leads to it")
+    return OrderAnswer(look, calls, visits).reason(tensor, visit)
 
 
-def replay(calls: list[ExpandCall]) -> list[Visit]:
+def replay_calls(calls: list[ExpandCall]) -> list[Visit]:
     """Make the calls again on copies; what was appended, in order."""
     structs = StructCopies.take(np.array([call.tensor for call in calls], dtype=np.uint64))
     scratch = structs.copies()
@@ -132,7 +125,7 @@ def replay(calls: list[ExpandCall]) -> list[Visit]:
     return visits
 
 
-class Answer:
+class OrderAnswer:
     """Names and places for one visit."""
 
     def __init__(self, look: Looker, calls: list[ExpandCall], visits: list[Visit]) -> None:
@@ -143,17 +136,19 @@ class Answer:
 
     def name(self, address: int) -> str:
         """What a tensor is called."""
-        return tensor_name(self.look.info(ggml_tensor.from_address(address)))
+        return formula_name(self.look.info(ggml_tensor.from_address(address)))
 
     def reason(self, tensor: ggml_tensor, visit: Visit) -> OrderReason:
         """All of it."""
         call = self.calls[visit.call]
         of_kind = [item for item in self.visits if item.is_leaf == visit.is_leaf]
-        columns, leafs = self.look.table()
+        columns, leafs = self.look.graph.table()
         real = leafs if visit.is_leaf else columns.addresses
         operands = []
         # a cast has itself as its second operand
-        for address in dict.fromkeys(a for a in tensor._src if a and a != ctypes.addressof(tensor)):
+        for address in source_addresses(tensor):
+            if address == pointer_to(tensor):
+                continue
             other = self.by_tensor.get(address)
             place = None if other is None or other.is_leaf else other.index
             operands.append((self.name(address), place, other is not None and other.call < visit.call))
@@ -171,7 +166,7 @@ class Answer:
             operands=tuple(operands),
             just_before=self.name(of_kind[visit.index - 1].tensor) if visit.index else "",
             hidden=tuple(self.hidden_writers(tensor, visit)),
-            created=created_number(columns.addresses, ctypes.addressof(tensor)),
+            created=created_number(columns.addresses, pointer_to(tensor)),
             same=[item.tensor for item in of_kind] == real.tolist(),
             readers=tuple(self.readers(visit)),
         )
@@ -185,19 +180,19 @@ class Answer:
 
     def hidden_writers(self, tensor: ggml_tensor, visit: Visit) -> list[tuple[str, str, int]]:
         """Operands whose bytes a node writes that is none of their ancestors: (operand, writer, writer's place)."""
-        columns, _ = self.look.table()
+        columns, _ = self.look.graph.table()
         if visit.is_leaf:
             return []
-        ancestors = self.ancestors(ctypes.addressof(tensor))
+        ancestors = self.ancestors(pointer_to(tensor))
         found = []
-        for address in dict.fromkeys(a for a in tensor._src if a):
+        for address in source_addresses(tensor):
             src = ggml_tensor.from_address(address)
             if src.data == 0:
                 continue
             start, end = self.look.world.span(src)
             for i in columns.writers(start, end, 0, visit.index - 1).tolist():
                 writer = int(columns.addresses[i])
-                shares_root = columns.records["_view_src"][i] == (src._view_src or address)
+                shares_root = columns.records["_view_src"][i] == (pointer_to(src.view_src) or address)
                 if writer not in ancestors and shares_root and columns.records["_view_src"][i]:
                     found.append((self.name(address), self.name(writer), i))
         return found
@@ -207,15 +202,15 @@ class Answer:
         seen: set[int] = set()
         todo = [address]
         while todo:
-            for src in ggml_tensor.from_address(todo.pop())._src:
-                if src and src not in seen:
+            for src in source_addresses(ggml_tensor.from_address(todo.pop())):
+                if src not in seen:
                     seen.add(src)
                     todo.append(src)
         return seen
 
     def readers(self, visit: Visit) -> list[str]:
         """Nodes that have it as an operand, in order."""
-        columns, _ = self.look.table()
+        columns, _ = self.look.graph.table()
         hits = np.flatnonzero((columns.records["_src"] == np.uint64(visit.tensor)).any(axis=1))
         return [self.name(int(columns.addresses[i])) for i in hits.tolist()]
 
@@ -225,3 +220,8 @@ def created_number(nodes: np.ndarray, address: int) -> int:
     one behind the other.
     """
     return int(np.sum(nodes < np.uint64(address)))
+
+
+def source_addresses(tensor: ggml_tensor) -> list[int]:
+    """Addresses of a tensor's operands, each once."""
+    return list(dict.fromkeys(pointer_to(src) for src in tensor.src if src is not None))

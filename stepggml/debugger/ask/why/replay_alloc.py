@@ -87,7 +87,7 @@ class AllocLog:
     max_sizes: list[int] = field(default_factory=list)
 
 
-def replay(plan: Plan) -> AllocLog:
+def replay_plan(plan: Plan) -> AllocLog:
     """The log of a plan; made once."""
     if plan.log is None:
         plan.log = _Replay(plan).run()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from ...ask.why.backend import find_sched
 from ...errors import DebuggerError
 from ...show.listing import Report
 from ...show.panels import mappings as mappings_panel
 from ...show.style import Line, plural, rule, table
-from ...target.mappings import mappings_of
-from ...target.splits import splits_of
 from ..arguments import Rest
 from ..command import command
 from ..interface import Shell
@@ -25,7 +22,7 @@ def info_mmap(shell: Shell, what: Rest = "") -> list[Line]:
     """
     if what not in ("", "all"):
         raise DebuggerError(f"info mmap: cannot read {what!r}: `all` lists every tensor")
-    found = mappings_of(shell.session)
+    found = shell.session.mappings()
     if not found:
         return Report([Line("no file is mapped at this point of the run")], {"mappings": []})
     lines = []
@@ -40,15 +37,14 @@ def info_splits(shell: Shell) -> list[Line]:
 
     Example: info splits
     """
-    engine = shell.session.engine
-    sched = find_sched(engine)
-    if sched is None or not sched.context_buffer:
+    schedule = shell.session.schedule()
+    if schedule is None:
         return Report(
             [Line("no scheduler at this point of the run: a backend is given the whole graph")], {"splits": []}
         )
-    if not sched.splits:
+    if not schedule.splits:
         return Report([Line("the scheduler has not been given a graph yet")], {"splits": []})
-    splits = splits_of(sched, engine.world)
+    splits = schedule.splits
     rows = []
     for item in splits:
         names = f"{item.first_name} … {item.last_name}" if item.first_name else ""
@@ -56,7 +52,7 @@ def info_splits(shell: Shell) -> list[Line]:
         rows.append(
             (str(item.number), ("type", item.backend), span, ("name", names), ", ".join(item.inputs) or "nothing")
         )
-    state = "of the graph at hand" if sched.is_alloc else "of the graph before"
-    title = rule("splits", shell.width, plural(len(splits), "split"), plural(len(sched.backends), "backend"), state)
+    state = "of the graph at hand" if schedule.is_current else "of the graph before"
+    title = rule("splits", shell.width, plural(len(splits), "split"), plural(schedule.n_backends, "backend"), state)
     headers = ("split", "backend", "nodes", "", "copied there first")
     return Report([title, *table(headers, rows, shell.width, align="rllll", flex=4)], {"splits": splits})

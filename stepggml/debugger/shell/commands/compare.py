@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...compare.diff_runs import diff, read_request
+from ...compare.diff_runs import read_request
 from ...show.listing import Report
 from ...show.panels import diff as diff_panel
 from ..arguments import Rest
@@ -26,5 +26,5 @@ def diff_command(shell: Shell, what: Rest = "") -> Report:
     """
     request = read_request(what)
     with shell.muted():
-        comparison = diff(shell.session, request)
+        comparison = shell.session.diff(request)
     return Report(diff_panel.render(comparison, shell.width), comparison)

@@ -37,7 +37,7 @@ def print_value(shell: Shell, fmt: Fmt, expression: Expression = "$") -> list[Li
     value, notes = shell.evaluate_noted(expression)
     edge_items = fmt.count if fmt.count > 1 else shell.settings.edge_items
     options = replace(shell.view, edge_items=edge_items)
-    lines = value_lines(shell.session, value, options, shell.values.keep(value), fmt.letter)
+    lines = value_lines(shell.session, value, options, shell.session.values.keep(value), fmt.letter)
     return lines if isinstance(value, TensorView) else lines + notes
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ....ggml import ggml_blck_size, ggml_n_dims, ggml_nbytes, ggml_nelements, ggml_type_size
 from ...ask.known import known_tensors, last_writer
-from ...ask.tensor_view import TensorView
 from ...errors import DebuggerError
 from ...run.stops import NodeInfo
 from ...show.panels import hexdump as hexdump_panel
@@ -14,7 +13,6 @@ from ...show.panels.scalars import float_bits
 from ...show.repacked import repacked_lines
 from ...show.style import Line, rule, table
 from ...target.elements import address_of_element
-from ...target.mappings import mappings_of
 from ...target.repacked import GROUP_ROWS, in_group, is_repacked, read_block
 from ..arguments import Address, AddressArg, Count, Element, Fmt, Tensor, Word
 from ..command import command
@@ -111,7 +109,7 @@ def addr(shell: Shell, element: Element) -> list[Line]:
 
 def value_line(shell: Shell, tensor, index: tuple[int, ...], within_block: int | None) -> Line:  # noqa: ANN001
     """The element's value, with the badge of its tensor."""
-    view = TensorView(tensor, shell.session)
+    view = shell.session.view(tensor)
     value = view.value()
     line = Line("  ", ("dim", "value "))
     if value.array is None:
@@ -202,7 +200,7 @@ def vmmap(shell: Shell) -> list[Line]:
     Example: vmmap
     """
     snapshot = shell.session.snapshot(nodes=False)
-    mappings = mappings_of(shell.session, tensors=False)
+    mappings = shell.session.mappings(tensors=False)
     if not snapshot.pools and not snapshot.buffers and not mappings:
         return [Line("no memory of ggml's yet")]
     return memory_map.render(snapshot.pools, snapshot.buffers, shell.width, mappings)

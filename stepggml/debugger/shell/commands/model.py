@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ....runner import Program, open_program
+from ...ask.snapshot import short_buffer
 from ...errors import DebuggerError
 from ...run.stops import NodeInfo
 from ...show.listing import Report
-from ...show.panels.node import short_buffer
 from ...show.style import Line, rule, table
 from ..arguments import AnyInteger, Rest
 from ..command import command

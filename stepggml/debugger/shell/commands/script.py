@@ -120,8 +120,8 @@ def change_setting(shell: Shell, text: Rest = "") -> list[Line] | Line:
         return show_settings(shell)
     match = re.fullmatch(r"\$([A-Za-z_]\w{0,40})\s*=\s*(.+)", text, re.DOTALL)
     if match:
-        shell.values.set(match.group(1), shell.evaluate(match.group(2)))
-        return Line(f"${match.group(1)} = {one_line(plain(shell.values.named[match.group(1)]))}")
+        shell.session.values.set(match.group(1), shell.evaluate(match.group(2)))
+        return Line(f"${match.group(1)} = {one_line(plain(shell.session.values.named[match.group(1)]))}")
     match = re.fullmatch(r"([A-Za-z][\w-]*)(?:\s+|\s*=\s*)(.*)", text, re.DOTALL)
     names = [*SETTING_NAMES, "record_limit"]
     if match and not match.group(2).startswith(("=", "[")):

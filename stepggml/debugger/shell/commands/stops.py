@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ...ask.why.backend import find_sched
 from ...errors import DebuggerError
 from ...run.breakpoints import Breakpoint
 from ...run.stops import Stop
@@ -204,8 +203,7 @@ def catch(session: Session, event: Literal["nan", "inf", "inplace", "overwrite",
     Example: catch split
     """
     line = added(session.breakpoints.add(f"catch:{event}"))
-    engine = session.engine
-    if event == "split" and engine is not None and engine.cursor.evals and find_sched(engine) is None:
+    if event == "split" and session.when() is not None and session.schedule() is None:
         line.add(("dim", "; this run has no scheduler so far, so there is no split to stop at"))
     return line
 

@@ -65,15 +65,14 @@ def what_if(shell: Shell, assignment: Expression) -> Report:
 def changed_result(shell: Shell, assignment: str, end: tuple[int, int], at: tuple[int, int]) -> np.ndarray:
     """The last row of the last node after the change, which is then taken back."""
     session = shell.session
-    patches = session.engine.cursor.evals[at[0]].patches
-    n_before = len(patches.get(at[1], ()))
+    n_before = session.n_writes
     try:
         set_elements(shell, assignment)
         session.goto(end)
         return last_row(session, end[1])
     finally:
         session.goto(at)
-        while len(patches.get(at[1], ())) > n_before and session.unwrite():
+        while session.n_writes > n_before and session.unwrite():
             pass
 
 

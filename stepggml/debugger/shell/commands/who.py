@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from ...ask.known import readers_of
 from ...errors import DebuggerError
 from ...show.panels import buffer_map
 from ...show.panels.graph import render as render_nodes
@@ -24,8 +23,7 @@ def who_writes(shell: Shell, address: Address) -> list[Line]:
     Example: who-writes node_3
     Example: who-writes embd
     """
-    nodes = shell.session.snapshot().nodes
-    found = [n for n in nodes if not n.is_noop and n.data and n.data <= address < n.data + n.nbytes]
+    found = shell.session.writers_of(address)
     title = rule(f"who writes {address:#x}", shell.width, f"{len(found)} nodes")
     if not found:
         return [title, Line("  no node of this evaluation writes there")]
@@ -45,8 +43,7 @@ def who_reads(shell: Shell, tensor: Tensor) -> list[Line]:
     Example: who-reads node_2
     """
     info = shell.session.info(tensor)
-    nodes = shell.session.snapshot().nodes
-    found = readers_of(info, nodes)
+    found = shell.session.readers_of(tensor)
     title = rule(f"who reads {info.name or hex(info.address)}", shell.width, f"{len(found)} nodes")
     if not found:
         return [title, Line("  nobody: no node has it as an operand")]

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import re
 
-from ...ask.why.alloc import why_alloc
-from ...ask.why.backend import why_backend
-from ...ask.why.explain import explain
-from ...ask.why.order import why_order
 from ...errors import DebuggerError
 from ...show.listing import Report
 from ...show.panels.why import alloc as alloc_panel
@@ -38,7 +34,7 @@ def why(shell: Shell, element: Rest = "") -> Report:
     match = re.fullmatch(r"(.*?)\s+block\s+(\d{1,6})", element)
     text, block = (match.group(1), int(match.group(2))) if match else (element, 0)
     tensor, index = shell.evaluate_element(text)
-    explanation = explain(shell.session, tensor, index, block)
+    explanation = shell.session.why.value(tensor, index, block)
     return Report(value_panel.render(explanation, shell.width), explanation)
 
 
@@ -51,7 +47,7 @@ def why_alloc_command(shell: Shell, tensor: Tensor) -> Report:
     Example: why alloc node_7
     Example: why alloc node_3
     """
-    reason = why_alloc(shell.session, tensor)
+    reason = shell.session.why.alloc(tensor)
     return Report(alloc_panel.render(reason, shell.width), reason)
 
 
@@ -65,7 +61,7 @@ def why_order_command(shell: Shell, tensor: Tensor) -> Report:
     Example: why order KQ
     Example: why order node_10
     """
-    reason = why_order(shell.session, tensor)
+    reason = shell.session.why.order(tensor)
     return Report(order_panel.render(reason, shell.width), reason)
 
 
@@ -76,5 +72,5 @@ def why_backend_command(shell: Shell, tensor: Tensor) -> Report:
 
     Example: why backend KQ
     """
-    reason = why_backend(shell.session, tensor)
+    reason = shell.session.why.backend(tensor)
     return Report(backend_panel.render(reason, shell.width), reason)

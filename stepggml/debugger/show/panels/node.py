@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...ask.snapshot import short_buffer
 from ...run.stops import Badge, NodeInfo, Origin
 from ..style import Line, elide, table
 from .formulas import formula, list_ne
@@ -37,11 +38,6 @@ def variable_text(info: NodeInfo) -> str:
     """The builder's variable, where the label does not say it."""
     variable = info.variable or ""
     return "" if variable in label(info).split() or variable == info.name else variable
-
-
-def short_buffer(name: str) -> str:
-    """A buffer's name without what all of them have: "compute" for "compute buffer", buffer_w for model.buffer_w."""
-    return name.rsplit(".", 1)[-1].removesuffix(" buffer")
 
 
 def place_text(info: NodeInfo) -> str:

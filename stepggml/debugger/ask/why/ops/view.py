@@ -6,10 +6,11 @@ import numpy as np
 
 from .....ggml import GGML_OP_NONE, ggml_blck_size, ggml_n_dims, ggml_op_name, ggml_tensor, ggml_type_name
 from ....time.history import Eval
+from ...past import Past
+from ...tensor_names import element_text, formula_name, node_text
 from ..blocks import block_steps
-from ..case import Case, element_text, index_at, tensor_name
-from ..explain import explain, leaf_reason
-from ..past import Past, node_text
+from ..case import Case, index_at
+from ..leaf import leaf_reason
 from ..record import Element, Explanation
 
 
@@ -18,17 +19,17 @@ def explain_view(case: Case) -> Explanation:
     address = case.address
     chain, root = way_to_root(case, address)
     last = case.i
-    if case.look.index_of(root) is None:
+    if case.look.graph.index_of(root) is None:
         # a window on memory that is no node's, such as a cache: it shows what is there now, whoever wrote it
-        last = case.look.k
-        case.after = Past(case.engine, case.engine.cursor.place)
+        last = case.look.graph.k
+        case.after = Past(case.look.cursor, case.look.cursor.place)
     stored = case.stored(by_node=False)
     steps = block_steps(case.tensor.type, stored.data, case.index[0])
     inner = None
     writer = writer_in_graph(case, address, last)
     if writer is not None:
         i, index = writer
-        inner = explain(case.session, i, index, case.detail)
+        inner = case.explain(i, index)
         chain.append(f"those bytes were written by {node_text(case.ev, i)}, {ggml_op_name(int(case.ev.op[i]))}")
     else:
         chain.append(earlier_writer(case, address) or f"no node wrote them: {root_reason(case, root)}")
@@ -44,7 +45,7 @@ def way_to_root(case: Case, address: int) -> tuple[list[str], ggml_tensor]:
     lines = []
     tensor = case.tensor
     within = case.index[0] % ggml_blck_size(tensor.type)
-    while tensor.op != GGML_OP_NONE and tensor.src[0] is not None and tensor._view_src:
+    while tensor.op != GGML_OP_NONE and tensor.src[0] is not None and tensor.view_src is not None:
         parent = tensor.src[0]
         if not parent.data:
             break
@@ -65,7 +66,7 @@ def is_view_op(tensor: ggml_tensor) -> bool:
 
 def element_label(case: Case, tensor: ggml_tensor, address: int, within: int) -> str:
     """The element of a tensor at an address, by name and index."""
-    name = tensor_name(case.look.info(tensor))
+    name = formula_name(case.look.info(tensor))
     index = index_at(tensor, address)
     if index is None:
         return f"{name}, {address - tensor.data:,} bytes from its start"
@@ -87,7 +88,7 @@ def view_text(tensor: ggml_tensor) -> str:
 
 def writer_in_graph(case: Case, address: int, last: int) -> tuple[int, Element] | None:
     """The last node of this evaluation, up to node `last`, that wrote the element; and its element there."""
-    columns, _ = case.look.table()
+    columns, _ = case.look.graph.table()
     for i in reversed(columns.writers(address, address + 1, 0, last).tolist()):
         found = element_in(ggml_tensor.from_address(int(columns.addresses[i])), case, address)
         if found is not None:
@@ -105,11 +106,11 @@ def element_in(writer: ggml_tensor, case: Case, address: int) -> Element | None:
 
 def earlier_writer(case: Case, address: int) -> str | None:
     """The node of an earlier evaluation that wrote the element, in words."""
-    for ev in reversed(case.engine.cursor.evals[: case.ev.index]):
+    for ev in reversed(case.look.cursor.evals[: case.ev.index]):
         hits = np.flatnonzero((ev.start <= address) & (ev.end > address) & ~ev.noop)
         if len(hits) == 0:
             continue
-        structs = case.engine.cursor.structs.chain
+        structs = case.look.cursor.structs.chain
         image, ranges = structs.image(ev.index), structs.ranges(ev.index)
         for i in reversed(hits.tolist()):
             writer = struct_from(image, ranges, int(ev.addresses[i]))
@@ -138,7 +139,7 @@ def struct_from(image: bytes, ranges: tuple[tuple[int, int], ...], address: int)
 def root_reason(case: Case, root: ggml_tensor) -> str:
     """How the bytes of the root came to be there."""
     info = case.look.info(root)
-    return f"{tensor_name(info)} is {leaf_reason(case.look, root, info.buffer)}"
+    return f"{formula_name(info)} is {leaf_reason(case.look, root, info.buffer)}"
 
 
 EXPLAIN = dict.fromkeys(("VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE"), explain_view)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..ask.tensor_view import TensorView, elements
 from ..errors import DebuggerError
 from ..hints import did_you_mean
+from .tensor_view import TensorView, elements
 
 MAX_BYTES = 64 << 20
 SIMPLE = (bool, int, float, complex, str, bytes, type(None), np.generic)

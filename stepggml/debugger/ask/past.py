@@ -1,4 +1,4 @@
-"""Memory as it was at an earlier place in time, and who has written there since."""
+"""Memory as it was at an earlier place in time, and what has been written there since."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import DebuggerError
-from ...run.engine import Engine
-from ...time.history import Eval, Place, Write
+from ..errors import DebuggerError
+from ..time.cursor import Cursor
+from ..time.history import Eval, Place, Write
+from .tensor_names import node_text
 
 # A buffer up to this size is fetched whole where each look would mean a replay.
 FETCH = 1 << 26
@@ -28,24 +29,24 @@ class Change:
 class Past:
     """The bytes of living memory right after a place that has been computed."""
 
-    def __init__(self, engine: Engine, place: Place) -> None:
-        self.engine = engine
-        self.cursor = engine.cursor
+    def __init__(self, cursor: Cursor, place: Place) -> None:
+        self.cursor = cursor
+        self.world = cursor.world
         self.place = place
         self._fetched: dict[int, bytes] = {}
 
     def read(self, address: int, size: int) -> tuple[bytes, str]:
         """The bytes, and a note on how they were come by ("" when they are still there). Raises DebuggerError."""
-        if self._buffer(address, size) is None and self.engine.world.pool_at(address, max(size, 1)) is None:
+        if self._buffer(address, size) is None and self.world.pool_at(address, max(size, 1)) is None:
             raise DebuggerError(f"the bytes at {address:#x} are gone: the buffer was freed")
         change = self.change(address, size)
         if change is None:
-            return self.engine.world.memory.read_at(address, size), ""
+            return self.world.memory.read_at(address, size), ""
         data, how = self._recover(address, size)
         return data, f"{change.what} has written there since: {how}"
 
     def _buffer(self, address: int, size: int):  # noqa: ANN202
-        return self.engine.world.buffer_at(address, max(size, 1))
+        return self.world.buffer_at(address, max(size, 1))
 
     def _recover(self, address: int, size: int) -> tuple[bytes, str]:
         if self.place >= self.cursor.history.floor:
@@ -105,16 +106,7 @@ def overlaps(write: Write, address: int, size: int) -> bool:
 
 
 def write_text(write: Write) -> str:
-    """Who wrote from outside the graph."""
+    """What wrote from outside the graph."""
     if write.user:
         return f"you ({write.what})" if write.what else "you"
     return f"the program ({write.what})" if write.what else "the program"
-
-
-def node_text(ev: Eval, i: int) -> str:
-    """A node by name, with its number where the name does not say it."""
-    name = ev.names[i].strip()
-    if name == f"node_{i}":
-        return name
-    variable = ev.makers[i].variable
-    return f"node {i} ({variable})" if variable else f"node {i}"
