@@ -415,10 +415,9 @@ class Cursor:
 
     def writes_here(self) -> list[Write]:
         """The changes from outside since the last node."""
-        writes = self.tail if self.at_front and not self.in_compute else []
-        if not writes and self.evals:
-            writes = self.evals[self.e].patches.get(self.k, [])
-        return writes
+        if self.tail and self.at_front and not self.in_compute:
+            return self.tail
+        return self.evals[self.e].patches.get(self.k, []) if self.evals else []
 
     def unpatch(self) -> Write | None:
         """Take back the last change of the user's, if nothing was computed after it; returns it."""
@@ -429,9 +428,6 @@ class Cursor:
         write = writes.pop()
         write.undo(self.memory)
         return write
-
-    # ------------------------------------------------------------------------------------------------------------------
-    # looking
 
     @property
     def shown(self) -> Eval | None:
