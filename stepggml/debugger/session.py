@@ -30,7 +30,9 @@ from .run.sources import Sources
 from .run.stops import LineFrame, Stop
 from .run.tracer import LineGoal
 from .target.process import read_mapped
+from .time.cursor import Cursor
 from .time.travel import Travel
+from .time.writes import Writes
 
 MIB = 1 << 20
 
@@ -88,11 +90,14 @@ class Session(Questions):
     def _launch(self, goal: LineGoal, start: int = 0) -> Stop:
         self.kill()
         self.before_launch()
-        engine = Engine(self.program, self.breakpoints, self.sources, self._record_limit)
+        engine = Engine(self.program, self.breakpoints, self.sources)
+        cursor = Cursor(engine.world, self.breakpoints, engine.provenance, engine.watchers, self._record_limit)
+        engine.cursor = cursor
+        engine.watchers.add(Writes(cursor))
         self.engine = engine
         self.look = Looker(engine)
         self._maker = StopMaker(self.look)
-        self._travel = Travel(engine)
+        self._travel = Travel(engine, cursor)
         engine.launch(goal)
         return self._stopped(start)
 
@@ -231,7 +236,7 @@ class Session(Questions):
     def run_until(self, condition: str | Callable) -> Stop:
         """Run until a node is computed for which the condition (Python text or a callable over a mapping) holds."""
         goal = UntilGoal(condition)
-        goal.names = self._alive().stops.names
+        goal.names = self._alive().cursor.stops.names
         return self._forward(goal)
 
     def _forward(self, goal: Goal) -> Stop:

@@ -17,7 +17,7 @@ from ...ggml import (
 from ...ggml.tensor import GGML_TENSOR_SIZE, pointer_to
 from ..errors import DebuggerError
 from ..run.engine import Engine
-from ..run.provenance import UNKNOWN_MAKER
+from ..run.makers import UNKNOWN_MAKER
 from ..run.stops import Badge, LineFrame, NodeInfo, Position, Stop, Value
 from ..target import repacked
 from ..target.owners import Region

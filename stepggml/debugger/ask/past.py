@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import DebuggerError
+from ..run.evaluation import Eval, Place, Write
 from ..time.cursor import Cursor
-from ..time.history import Eval, Place, Write
 from .tensor_names import node_text
 
 # A buffer up to this size is fetched whole where each look would mean a replay.

@@ -11,10 +11,9 @@ import numpy as np
 from ...ggml import ggml_tensor
 from ...ggml.tensor import GGML_TENSOR_SIZE, pointer_to
 from ..run.engine import Engine
-from ..run.provenance import Maker
+from ..run.evaluation import NO_LAYER, Eval
+from ..run.makers import Maker
 from ..target.tables import Columns
-from ..time.cursor import NO_LAYER
-from ..time.history import Eval
 from .states import States
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from ...ggml import GGMLAbort, GGMLFileError
 from ..errors import DebuggerError
 from ..run.engine import Ended, Engine
+from ..run.evaluation import node_at
 from ..run.nodestops import NodeReason
 from ..run.sources import short_path
 from ..run.stops import LineFrame, NodeInfo, Stop
 from ..run.tracer import LineStop
-from ..time.cursor import node_at
 from .look import Looker
 from .snapshot import Change, Mark, changes_between, take_mark
 

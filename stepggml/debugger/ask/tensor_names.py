@@ -16,10 +16,10 @@ import numpy as np
 from ...ggml import ggml_tensor
 from ...ggml.tensor import GGML_TENSOR_SIZE, pointer_to
 from ..errors import DebuggerError
-from ..run.provenance import Maker
+from ..run.evaluation import Eval
+from ..run.makers import Maker
 from ..run.sources import similar
 from ..run.stops import LineFrame, NodeInfo
-from ..time.history import Eval
 from .shown_graph import ShownGraph
 
 # Below this an integer is a node's number, above an address.

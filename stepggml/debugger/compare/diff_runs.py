@@ -7,8 +7,7 @@ compared its graph is caught on its way to the backend.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +25,10 @@ from ...runner import RunOptions, open_program
 from ..ask.look import Looker
 from ..ask.past import Past
 from ..errors import DebuggerError
+from ..run.evaluation import Eval
 from ..run.programs import Program
 from ..run.wrap import wrapped_devices
-from ..time.history import Eval
+from ..target.shared_pools import set_aside
 from .diff import THRESHOLD, Comparison, Side, compare
 from .lanes import Scene, structs_of
 from .methods import KernelMethod, ReferenceMethod, device_method, threads_method
@@ -165,7 +165,8 @@ class Runs:
         options = self.need_options()._replace(model=path)
         chunks = [tokens_of(self.look, e) for e in range(self.eval + 1)]
         try:
-            with set_aside(self.look), wrapped_devices(catch := Catch(), self.program.sum_order):
+            world = self.look.world if self.look is not None else None
+            with set_aside(world), wrapped_devices(catch := Catch(), self.program.sum_order):
                 evaluator = open_program(path).start(options)
                 self._open.append(evaluator)
                 return self.evaluate(evaluator, chunks or [first_chunk(evaluator)], catch)
@@ -202,20 +203,6 @@ class Catch:
         if self.wanted:
             self.scenes.append(Scene.of_graph(backend, cgraph))
         return ggml_backend_graph_compute(backend, cgraph)
-
-
-@contextmanager
-def set_aside(look: Looker | None) -> Iterator[None]:
-    """While inside, another program may use the memory that all programs share, such as a static buffer of theirs."""
-    kept = []
-    if look is not None:
-        pools = [pool for pool in look.world.pools if pool.alive and not pool.owned]
-        kept = [(pool.address, look.world.memory.read_at(pool.address, pool.used())) for pool in pools]
-    try:
-        yield
-    finally:
-        for address, data in kept:
-            look.world.memory.write_at(address, data)
 
 
 def first_chunk(evaluator: Any) -> list[int]:

@@ -23,6 +23,7 @@ from ..ask.look import Looker
 from ..ask.past import Past
 from ..ask.shown_graph import layer_of
 from ..ask.tensor_names import node_title
+from ..run.evaluation import Eval, Write
 from ..target.memory import Memory
 from ..target.pages import touched_runs
 from ..target.repacked import in_order
@@ -30,7 +31,6 @@ from ..target.struct_copies import StructCopies
 from ..target.tables import IS_NOOP, Columns, span_sizes
 from ..target.values import convert, raw_array
 from ..target.world import graph_addresses
-from ..time.history import Eval, Write
 
 # Reads bytes as they were when the evaluation began.
 Reader = Callable[[int, int], bytes]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 from ...ggml.op import _OP_NAMES, _UNARY_NAMES
 from ..errors import DebuggerError
-from .conditions import Condition, compile_condition
+from ..target.world import World
+from .conditions import Condition, compile_condition, holds
 from .sources import Sources, short_path, similar
 
 CATCHES = ("nan", "inf", "inplace", "overwrite", "alloc", "assert", "split")
@@ -196,3 +197,43 @@ class BreakpointTable:
 
     def __len__(self) -> int:
         return len(self._points)
+
+
+def count_hit(point: Breakpoint) -> bool:
+    """Count a hit; False while it is to be ignored."""
+    point.hits += 1
+    if point.ignore > 0:
+        point.ignore -= 1
+        return False
+    return True
+
+
+def drop_temporary(points: BreakpointTable, hit: list[int]) -> None:
+    """A temporary breakpoint is gone once it has stopped."""
+    for id in hit:
+        if points.get(id).temporary:
+            points.remove(id)
+
+
+class LineStops:
+    """The breakpoints about lines and functions, asked by the tracer."""
+
+    def __init__(self, points: BreakpointTable, world: World) -> None:
+        self.points = points
+        self.world = world
+
+    def check(self, frame: FrameType, ids: list[int]) -> tuple[list[int], list[str]]:
+        """Those of some breakpoints that stop before the line that a frame is at, and notes."""
+        hit, notes = [], []
+        names: dict[str, Any] = {"n_past": self.world.n_past, "model": self.world.model}
+        names.update(frame.f_globals)
+        names.update(frame.f_locals)
+        for id in ids:
+            point = self.points.get(id)
+            yes, note = holds(point.compiled, names)
+            if note:
+                notes.append(f"breakpoint {id}: {note}")
+            if yes and count_hit(point):
+                hit.append(id)
+        drop_temporary(self.points, hit)
+        return hit, notes

@@ -9,20 +9,25 @@ these records order.py and alloc.py let the real functions decide again, and wat
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ...ggml import (
+    ggml_build_forward_expand,
+    ggml_cgraph,
+    ggml_gallocr,
+    ggml_gallocr_alloc_graph,
+    ggml_gallocr_reserve_n,
+)
 from ...ggml.tensor import pointer_to
 from ..target.struct_copies import StructCopies
 from ..target.world import graph_addresses
-from .provenance import line_of
+from .makers import line_of
 from .sources import Sources
-
-if TYPE_CHECKING:
-    from ...ggml import ggml_gallocr
+from .watcher import Watch, Watcher
 
 # (file, line, function)
 SourcePlace = tuple[str, int, str]
@@ -64,18 +69,28 @@ class Allocation:
     leafs: np.ndarray
 
 
-@dataclass(eq=False, repr=False)
-class Decisions:
-    """The records of one run. builds and allocations are by the number of the evaluation to come; n_evals gives it."""
+class Decisions(Watcher):
+    """The records of one run. builds and allocations are by the number of the evaluation to come: n_evals."""
 
-    sources: Sources
-    n_evals: Callable[[], int]
-    builds: dict[int, list[ExpandCall]] = field(default_factory=dict)
-    allocations: dict[int, Allocation] = field(default_factory=dict)
-    _plans: dict[int, Plan] = field(default_factory=dict)
+    def __init__(self, sources: Sources) -> None:
+        self.sources = sources
+        self.n_evals = 0
+        self.builds: dict[int, list[ExpandCall]] = {}
+        self.allocations: dict[int, Allocation] = {}
+        self._plans: dict[int, Plan] = {}
 
     # ------------------------------------------------------------------------------------------------------------------
     # told by the tracer
+
+    def functions(self) -> dict[Callable[..., Any], Watch]:
+        return {
+            ggml_build_forward_expand: Watch(self.expanding),
+            ggml_gallocr_reserve_n: Watch(self.planning, self.planned),
+            ggml_gallocr_alloc_graph: Watch(None, self.allocated),
+        }
+
+    def on_graph(self, cgraph: ggml_cgraph) -> None:
+        self.n_evals += 1
 
     def expanding(self, frame: FrameType) -> None:
         """ggml_build_forward_expand(cgraph, tensor) is called."""
@@ -83,7 +98,7 @@ class Decisions:
         cgraph, tensor = names.get("cgraph"), names.get("tensor")
         if cgraph is None or tensor is None:
             return
-        key = self.n_evals()
+        key = self.n_evals
         if cgraph.n_nodes == 0 and cgraph.n_leafs == 0:
             # graphs of one model are made by the same calls: keep one list for all
             last, earlier = self.builds.get(key - 1), self.builds.get(key - 2)
@@ -108,18 +123,18 @@ class Decisions:
         node_ids, leaf_ids = (None if chosen is None else list(chosen) for chosen in ids)
         self._plans[id(galloc)] = Plan(galloc, structs, nodes, leafs, node_ids, leaf_ids, self._program_line(frame))
 
-    def planned(self, frame: FrameType) -> None:
+    def planned(self, frame: FrameType, value: Any) -> None:
         """ggml_gallocr_reserve_n has returned."""
         galloc = frame.f_locals.get("galloc")
         plan = self._plans.get(id(galloc))
         if plan is not None:
             plan.node_allocs = galloc.node_allocs
 
-    def allocated(self, frame: FrameType) -> None:
-        """ggml_gallocr_alloc_graph(galloc, graph) has returned True."""
+    def allocated(self, frame: FrameType, value: Any) -> None:
+        """ggml_gallocr_alloc_graph(galloc, graph) has returned: whether it could."""
         names = frame.f_locals
         galloc, graph = names.get("galloc"), names.get("graph")
-        if galloc is None or graph is None:
+        if galloc is None or graph is None or not value:
             return
         nodes, leafs = graph_addresses(graph)
         plan = self._plans.get(id(galloc))
@@ -129,7 +144,7 @@ class Decisions:
             take_back(structs, galloc)
             plan = Plan(galloc, structs, nodes, leafs, None, None, self._program_line(frame), galloc.node_allocs)
             self._plans[id(galloc)] = plan
-        key = self.n_evals()
+        key = self.n_evals
         earlier = self.allocations.get(key - 1)
         # graphs of one model lie at the same addresses: keep one list for all
         if earlier is not None and earlier.plan is plan and np.array_equal(earlier.nodes, nodes):

@@ -4,17 +4,14 @@ is asked for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...ggml import ggml_op_desc, ggml_op_name, ggml_tensor, ggml_type_name
 from ..errors import DebuggerError
 from ..target.values import convert
-from ..time.cursor import NO_LAYER, node_at
-from ..time.history import Eval
+from ..target.world import World
 from .conditions import Names
-
-if TYPE_CHECKING:
-    from .engine import Engine
+from .evaluation import NO_LAYER, Eval, node_at
 
 # What help shows; the functions below make them.
 NODE_NAMES = {
@@ -37,7 +34,7 @@ NODE_NAMES = {
 }
 
 
-def node_names(engine: Engine, ev: Eval, k: int) -> Names:
+def node_names(world: World, ev: Eval, k: int) -> Names:
     """The names for the moment right after node k, whose evaluation is loaded."""
     node = node_at(ev, k)
     il = int(ev.il[k])
@@ -48,8 +45,8 @@ def node_names(engine: Engine, ev: Eval, k: int) -> Names:
             "type": lambda: ggml_type_name(node.type),
             "ne": lambda: tuple(node.ne),
             "nb": lambda: tuple(node.nb),
-            "t": lambda: values_of(engine, node),
-            "src": lambda: [values_of(engine, src) for src in node.src if src is not None],
+            "t": lambda: values_of(world, node),
+            "src": lambda: [values_of(world, src) for src in node.src if src is not None],
         },
         {
             "i": k,
@@ -61,14 +58,14 @@ def node_names(engine: Engine, ev: Eval, k: int) -> Names:
             "n_past": ev.n_past,
             "N": ev.n_tokens,
             "n_tokens": ev.n_tokens,
-            "model": engine.world.model,
+            "model": world.model,
         },
     )
 
 
-def values_of(engine: Engine, tensor: ggml_tensor) -> Any:
+def values_of(world: World, tensor: ggml_tensor) -> Any:
     """What lies in a tensor's bytes now."""
     try:
-        return convert(tensor, engine.world.memory.read(tensor))
+        return convert(tensor, world.memory.read(tensor))
     except DebuggerError:
         return None

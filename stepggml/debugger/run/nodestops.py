@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...ggml.op import _OP_NAMES
+from ...ggml.op import _OP_NAMES, _UNARY_NAMES
 from ..target.memory import Memory
 from ..target.tables import Columns
-from ..time.history import Eval
-from .breakpoints import Breakpoint, BreakpointTable
+from .breakpoints import Breakpoint, BreakpointTable, count_hit, drop_temporary
 from .conditions import Names, compile_condition, holds
+from .evaluation import Eval
 
 NODE_KINDS = ("node", "op", "name", "layer", "watch", "rwatch", "catch", "when")
 
@@ -192,8 +192,6 @@ class NodeStops:
     def _nodes_of_op(self, ev: Eval, name: str) -> np.ndarray:
         if name in _OP_NAMES:
             return np.flatnonzero(ev.op == _OP_NAMES.index(name))
-        from ...ggml.op import _UNARY_NAMES
-
         sub_op = self.columns(ev).records["op_params"][:, 0]
         return np.flatnonzero((ev.op == _OP_NAMES.index("UNARY")) & (sub_op == _UNARY_NAMES.index(name)))
 
@@ -298,19 +296,3 @@ def bytes_text(data: bytes, n_shown: int = 4) -> str:
         return data[: 4 * n_shown].hex(" ") + ("..." if len(data) > 4 * n_shown else "")
     values = " ".join(f"{value:.6g}" for value in np.frombuffer(data[: 4 * n_shown], np.float32))
     return values + (" ..." if len(data) > 4 * n_shown else "")
-
-
-def count_hit(point: Breakpoint) -> bool:
-    """Count a hit; False while it is to be ignored."""
-    point.hits += 1
-    if point.ignore > 0:
-        point.ignore -= 1
-        return False
-    return True
-
-
-def drop_temporary(points: BreakpointTable, hit: list[int]) -> None:
-    """A temporary breakpoint is gone once it has stopped."""
-    for id in hit:
-        if points.get(id).temporary:
-            points.remove(id)

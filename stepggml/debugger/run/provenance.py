@@ -1,63 +1,50 @@
 """Which source lines made a tensor, in which layer, and what the variable was called that it went to.
 
-When ggml_new_tensor_impl returns, its frames are still there: they are written down as (code, instruction) pairs, which
-costs next to nothing; lines are looked up when they are asked for. The variable's name needs no execution either: it is
-in the instruction that follows the call.
+When ggml_new_tensor_impl returns, its frames are still there: that is the moment to write them down.
 """
 
 from __future__ import annotations
 
-import dis
-from dataclasses import dataclass, field
-from types import CodeType, FrameType
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
-from .sources import in_loop_over
-from .stops import Origin
+from ...ggml import ggml_new_tensor_impl, ggml_tensor
+from ...ggml.tensor import pointer_to
+from .makers import UNKNOWN_MAKER, Maker, binding_after, layer_variable
+from .watcher import Watch, Watcher
 
-# A frame's code object and the instruction it was at.
-Place = tuple[CodeType, int]
 
-
-@dataclass(eq=False)
-class Maker:
-    """One way in which tensors were made: equal for the same node of two graphs, so they are shared. `serial`: order of
-    creation.
+class Provenance(Watcher):
+    """The makers of all tensors by address; a new tensor at an old address replaces it. floors: by id of code, for code
+    that can be stepped into.
     """
 
-    places: tuple[Place, ...]
-    il: int | None
-    variable: str | None
-    aliases: tuple[str, ...] = ()
+    def __init__(self, floors: dict[int, int]) -> None:
+        self.floors = floors
+        self.makers: dict[int, Maker] = {}
+        self.newest = 0
+        self._known: dict[tuple, Maker] = {}
+        self._entry: FrameType | None = None
+        self._entry_tensor = 0
 
-    def origin(self) -> Origin:
-        """With lines looked up."""
-        frames = tuple((code.co_filename, line_of(code, lasti), code.co_name) for code, lasti in self.places)
-        return Origin(frames, self.il, self.variable, self.aliases)
+    def functions(self) -> dict[Callable[..., Any], Watch]:
+        return {ggml_new_tensor_impl: Watch(None, self.tensor_made)}
 
-    def names(self) -> tuple[str, ...]:
-        """Every variable that held the tensor."""
-        if self.variable is None:
-            return self.aliases
-        return (self.variable, *self.aliases)
+    def on_return(self, frame: FrameType, value: Any) -> None:
+        """A tensor gets another name in the caller."""
+        if type(value) is ggml_tensor and frame.f_back is not None:
+            caller = frame.f_back
+            self.add_alias(pointer_to(value), binding_after(caller.f_code, caller.f_lasti))
 
+    def tensor_made(self, frame: FrameType, tensor: Any) -> None:
+        """ggml_new_tensor_impl returns."""
+        if tensor is not None:
+            self.add(pointer_to(tensor), frame)
 
-UNKNOWN_MAKER = Maker((), None, None)
-
-
-@dataclass(eq=False)
-class Provenance:
-    """The makers of all tensors by address; a new tensor at an old address replaces it."""
-
-    makers: dict[int, Maker] = field(default_factory=dict)
-    known: dict[tuple, Maker] = field(default_factory=dict)
-    newest: int = 0
-    _entry: FrameType | None = None
-    _entry_tensor: int = 0
-
-    def add(self, address: int, frame: FrameType, stepped: dict[int, int]) -> None:
-        """A tensor has been made. frame: of ggml_new_tensor_impl; stepped: floor by id of code, for code that can be
-        stepped into.
-        """
+    def add(self, address: int, frame: FrameType) -> None:
+        """A tensor has been made. frame: of ggml_new_tensor_impl."""
+        stepped = self.floors
         places = []
         il = None
         builder = None
@@ -69,8 +56,10 @@ class Provenance:
                 if floor != 1:
                     if builder is None:
                         builder = frame
-                    if il is None and has_layer(frame.f_code, frame.f_lasti):
-                        il = frame.f_locals.get("il")
+                    name = layer_variable(frame.f_code, frame.f_lasti) if il is None else ""
+                    if name:
+                        value = frame.f_locals.get(name)
+                        il = value if isinstance(value, int) else None
                 elif builder is None:
                     entry = frame
             frame = frame.f_back
@@ -82,7 +71,7 @@ class Provenance:
             earlier = self.makers[self._entry_tensor]
             self.makers[self._entry_tensor] = self._shared(earlier.places, earlier.il, None)
         self._entry, self._entry_tensor = entry, address
-        self.makers[address] = self._shared(tuple(places), il if isinstance(il, int) and il >= 0 else None, variable)
+        self.makers[address] = self._shared(tuple(places), il if il is not None and il >= 0 else None, variable)
         self.newest = address
 
     def add_alias(self, address: int, variable: str | None) -> None:
@@ -94,76 +83,11 @@ class Provenance:
 
     def _shared(self, places: tuple, il: int | None, variable: str | None, aliases: tuple = ()) -> Maker:
         key = (tuple([(id(code), lasti) for code, lasti in places]), il, variable, aliases)
-        maker = self.known.get(key)
+        maker = self._known.get(key)
         if maker is None:
-            maker = self.known[key] = Maker(places, il, variable, aliases)
+            maker = self._known[key] = Maker(places, il, variable, aliases)
         return maker
 
     def of(self, address: int) -> Maker:
         """Who made the tensor at an address."""
         return self.makers.get(address, UNKNOWN_MAKER)
-
-
-_lines: dict[tuple[int, int], tuple[CodeType, int]] = {}
-
-
-def line_of(code: CodeType, lasti: int) -> int:
-    """The source line of an instruction."""
-    known = _lines.get((id(code), lasti))
-    if known is not None:
-        return known[1]
-    found = code.co_firstlineno
-    for start, end, line in code.co_lines():
-        if start <= lasti < end and line is not None:
-            found = line
-            break
-    _lines[(id(code), lasti)] = (code, found)
-    return found
-
-
-_layers: dict[tuple[int, int], tuple[CodeType, bool]] = {}
-
-
-def has_layer(code: CodeType, lasti: int) -> bool:
-    """Whether the local `il` of a function means a layer at an instruction: after its loop it is only left over."""
-    known = _layers.get((id(code), lasti))
-    if known is None:
-        yes = "il" in code.co_varnames
-        if yes and "il" not in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
-            yes = in_loop_over(code.co_filename, line_of(code, lasti), "il")
-        known = _layers[(id(code), lasti)] = (code, yes)
-    return known[1]
-
-
-_bindings: dict[tuple[int, int], tuple[CodeType, str | None]] = {}
-
-
-def binding_after(code: CodeType, lasti: int) -> str | None:
-    """The variable that the result of the call at instruction `lasti` is bound to: "cur", "model.wte"; None when it
-    goes elsewhere.
-    """
-    known = _bindings.get((id(code), lasti))
-    if known is None:
-        known = _bindings[(id(code), lasti)] = (code, _binding_after(code, lasti))
-    return known[1]
-
-
-def _binding_after(code: CodeType, lasti: int) -> str | None:
-    target = ""
-    for instruction in dis.get_instructions(code):
-        if instruction.offset <= lasti or instruction.opname in ("CACHE", "NOP", "EXTENDED_ARG", "COPY"):
-            continue
-        name = instruction.opname
-        if name.startswith("STORE_FAST") or name in ("STORE_NAME", "STORE_GLOBAL", "STORE_DEREF"):
-            return instruction.argval[0] if isinstance(instruction.argval, tuple) else instruction.argval
-        if name.startswith("LOAD_FAST") or name in ("LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF"):
-            if target:
-                return None
-            target = instruction.argval if isinstance(instruction.argval, str) else ""
-        elif name == "LOAD_ATTR" and target:
-            target = f"{target}.{instruction.argval}"
-        elif name == "STORE_ATTR" and target:
-            return f"{target}.{instruction.argval}"
-        else:
-            return None
-    return None

@@ -1,10 +1,10 @@
-"""Line stops: the trace function of the worker thread, and what it tells world, provenance and history on the way.
+"""Line stops: the trace function of the worker thread, and what it tells the watchers on the way.
 
 CPython calls the trace function for every Python function that the program enters, and, where that returns a local
 trace function, for its lines, its return and its exceptions. While the program runs free, only three kinds of function
-get one: those of floor 3 (their returns name tensors, their exceptions are where an error stops), a dozen watched
-functions of ggml, and those with a breakpoint inside; lines are reported only in the last. Which folders can be stepped
-into is one constant, in sources.py.
+get one: those of floor 3 (their returns name tensors, their exceptions are where an error stops), the functions of
+ggml that are watched, and those with a breakpoint inside; lines are reported only in the last. Which folders can be
+stepped into is one constant, in sources.py.
 """
 
 from __future__ import annotations
@@ -15,13 +15,22 @@ from dataclasses import dataclass
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
-from ...ggml import ggml_tensor
+from ...ggml import ggml_build_forward_expand, ggml_gallocr_alloc_graph, ggml_gallocr_reserve_n
 from .breakpoints import BreakpointTable
 from .sources import Sources, catches, statement_of
 from .stops import LineFrame
+from .watcher import Watch, Watchers
 
 # What the tracer asks its session to do: stop the worker here until it may go on. Called in the worker.
 Park = Callable[["LineStop"], None]
+
+# Which of the breakpoints at a line stop, and what is to be said of it.
+CheckLine = Callable[[FrameType, list[int]], tuple[list[int], list[str]]]
+
+# Long functions of ggml within which nothing is watched, unless a breakpoint or a step leads there.
+RESTS = frozenset(
+    function.__code__ for function in (ggml_build_forward_expand, ggml_gallocr_reserve_n, ggml_gallocr_alloc_graph)
+)
 
 
 class Killed(BaseException):
@@ -66,31 +75,33 @@ class Kind:
     stepped: bool
     lines: frozenset[int] = frozenset()
     entry: bool = False
-    unwatched: bool = False
-    on_call: Callable[[FrameType], None] | None = None
-    on_return: Callable[[FrameType, Any], None] | None = None
+    rests: bool = False
+    on_call: tuple[Callable[[FrameType], None], ...] = ()
+    on_return: tuple[Callable[[FrameType, Any], None], ...] = ()
 
 
 class Tracer:
-    """The trace function and its state. watched: (on_call, on_return) by id of the code object."""
+    """The trace function and its state. floors: by id of the code object, of the functions seen so far; check_line:
+    which of some breakpoints at a line stop, and notes.
+    """
 
-    def __init__(self, sources: Sources, points: BreakpointTable, park: Park) -> None:
+    def __init__(
+        self, sources: Sources, points: BreakpointTable, watchers: Watchers, check_line: CheckLine, park: Park
+    ) -> None:
         self.sources = sources
         self.points = points
+        self.watchers = watchers
+        self.check_line = check_line
         self.park = park
         self.goal = LineGoal()
         self.into = False
         self.interrupted = False
-        self.watched: dict[CodeType, tuple] = {}
-        self.unwatched: frozenset[CodeType] = frozenset()
-        self.catch_up: Callable[[], None] | None = None
         self.floors: dict[int, int] = {}
-        self.on_floor3_return: Callable[[FrameType, Any], None] | None = None
-        self.on_floor3_call: Callable[[FrameType], None] | None = None
-        self.check_line: Callable[[FrameType, list[int]], tuple[list[int], list[str]]] | None = None
+        self._watches: dict[CodeType, tuple[Watch, ...]] = {}
+        self._on_line_told: tuple[Callable[..., None], ...] = ()
         self._kinds: dict[int, Kind] = {}
         self._codes: dict[int, CodeType] = {}
-        self._version = -1
+        self._version = (-1, -1)
         self._entering: FrameType | None = None
         self._statements: dict[FrameType, int] = {}
         self.reported_error: BaseException | None = None
@@ -99,7 +110,7 @@ class Tracer:
         # ids of the code objects of functions in which nothing matters while the program runs free
         self._quiet: set[int] = set()
         self._trace = self._make_trace()
-        # the frame of a long function of ggml in which nobody is watched
+        # the frame of a long function of ggml within which nothing is watched
         self._resting: FrameType | None = None
         self._may_rest = False
 
@@ -158,10 +169,13 @@ class Tracer:
     # kinds of function
 
     def _refresh(self) -> None:
-        """Forget what depends on breakpoints when they have changed."""
-        if self._version != self.points.version:
-            self._version = self.points.version
+        """Forget what depends on breakpoints and watchers when they have changed."""
+        version = (self.points.version, self.watchers.version)
+        if self._version != version:
+            self._version = version
             self._kinds = {}
+            self._watches = self.watchers.watches()
+            self._on_line_told = self.watchers.wanting("on_line")
             places = [point.target[0] for point in self.points.enabled("line")]
             places += [place[0] for point in self.points.enabled("function") for place in point.target]
             self._may_rest = all(self.sources.floor(path) != 1 for path in places)
@@ -177,11 +191,13 @@ class Tracer:
         kind = Kind(code, floor, self.sources.is_stepped(code))
         self.floors[id(code)] = floor
         self._codes[id(code)] = code
-        kind.on_call, kind.on_return = self.watched.get(code, (None, None))
+        watches = self._watches.get(code, ())
+        kind.on_call = tuple(watch.on_call for watch in watches if watch.on_call is not None)
+        kind.on_return = tuple(watch.on_return for watch in watches if watch.on_return is not None)
         if floor == 3:
-            kind.on_call = kind.on_call or self.on_floor3_call
-            kind.on_return = kind.on_return or self.on_floor3_return
-        kind.unwatched = code in self.unwatched
+            kind.on_call += self.watchers.wanting("on_call")
+            kind.on_return += self.watchers.wanting("on_return")
+        kind.rests = code in RESTS
         if floor:
             self._find_points(kind)
         return kind
@@ -216,8 +232,8 @@ class Tracer:
         if not kind.floor:
             self._quiet.add(id(frame.f_code))
             return None
-        if kind.on_call is not None:
-            kind.on_call(frame)
+        for tell in kind.on_call:
+            tell(frame)
         if kind.stepped and (self.into or self.interrupted) and self._comes_from_line(frame.f_back):
             return self._local
         if kind.entry:
@@ -225,13 +241,13 @@ class Tracer:
             return self._local
         if kind.lines:
             return self._local
-        if kind.unwatched:
+        if kind.rests:
             self._rest(frame)
             return self._local
-        if kind.on_return is not None or kind.floor == 3:
+        if kind.on_return or kind.floor == 3:
             frame.f_trace_lines = False
             return self._local
-        if kind.on_call is None and not self.into and not self.interrupted:
+        if not kind.on_call and not self.into and not self.interrupted:
             self._quiet.add(id(frame.f_code))
         return None
 
@@ -246,7 +262,7 @@ class Tracer:
         """Trace again, and find out what has happened meanwhile."""
         self._resting = None
         sys.settrace(self._trace)
-        self.catch_up()
+        self.watchers.tell("on_wake")
 
     def _comes_from_line(self, caller: FrameType | None) -> bool:
         """Whether the nearest caller that could be stepped is being stepped: what a macro or a method calls is passed
@@ -268,8 +284,8 @@ class Tracer:
                 self._wake()
             self._statements.pop(frame, None)
             kind = self._kind(frame.f_code)
-            if kind.on_return is not None:
-                kind.on_return(frame, arg)
+            for tell in kind.on_return:
+                tell(frame, arg)
             if self.goal.frame is frame:
                 self._goal_frame_returned(frame, arg)
             if self._soon:
@@ -285,6 +301,8 @@ class Tracer:
             return
         self._statements[frame] = statement
         kind = self._kind(frame.f_code)
+        for tell in self._on_line_told:
+            tell(frame)
         candidates = []
         if line in kind.lines or statement in kind.lines:
             candidates += self._points_at(frame.f_code.co_filename, (line, statement))
@@ -392,8 +410,3 @@ def trace_nothing(frame: FrameType, event: str, arg: Any) -> None:
 def line_frame(frame: FrameType, line: int) -> LineFrame:
     """A frame as plain data; its locals are copied."""
     return LineFrame(frame.f_code.co_filename, line, frame.f_code.co_name, dict(frame.f_locals), frame.f_globals)
-
-
-def is_tensor(value: Any) -> bool:
-    """Whether a value is a tensor object."""
-    return type(value) is ggml_tensor

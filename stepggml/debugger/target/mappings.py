@@ -13,10 +13,8 @@ from types import FrameType
 from typing import Any
 
 from ...ggml import ggml_backend_buffer_name, ggml_nbytes, ggml_type_name
+from .conventions import MAPPING_HOLDERS
 from .world import World
-
-# What holds mappings, and what holds that: a model or a loader; a context, or a function with a loader at work.
-HOLDERS = ("", "model", "ml")
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def mappings_in(value: Any) -> Iterator[Any]:
         return
     if is_mapping(value):
         yield value
-    for name in HOLDERS:
+    for name in MAPPING_HOLDERS:
         holder = getattr(value, name, None) if name else value
         mappings = getattr(holder, "mappings", None)
         if isinstance(mappings, list):

@@ -27,6 +27,7 @@ from ...ggml.context import GGML_OBJECT_SIZE
 from ...ggml.tensor import GGML_TENSOR_SIZE, pointer_to
 from ...ggml.types import type_traits
 from ..errors import DebuggerError
+from .conventions import guess_kind
 from .memory import Memory
 from .owners import Buffer, Pool, Region, object_text
 
@@ -46,6 +47,8 @@ class World:
     graph: ggml_cgraph | None = None
     graph_computed: bool = False
     phase: str = "idle"
+    n_past: int = 0
+    n_tokens: int = 0
     memory: Memory = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -189,18 +192,6 @@ class World:
         if buffer is not None:
             return Region("buffer", buffer.name, buffer.base, buffer.size, address - buffer.base)
         return None
-
-
-def guess_kind(name: str) -> str:
-    """What a buffer is for, by the name of the variable that holds it; a graph that writes into it will tell for
-    sure.
-    """
-    last = name.rsplit(".", 1)[-1].lower()
-    if "kv" in last:
-        return "kv"
-    if last.endswith("_w") or "weight" in last or last.startswith("buf_w"):
-        return "weights"
-    return "other"
 
 
 def graph_addresses(graph: ggml_cgraph) -> tuple[np.ndarray, np.ndarray]:

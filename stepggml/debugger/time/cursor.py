@@ -14,39 +14,39 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...ggml import (
-    GGML_STATUS_SUCCESS,
-    ggml_backend,
-    ggml_backend_graph_compute,
-    ggml_cgraph,
-    ggml_status_to_string,
-    ggml_tensor,
-)
+from ...ggml import GGML_STATUS_SUCCESS, ggml_backend, ggml_backend_graph_compute, ggml_cgraph, ggml_status_to_string
 from ..errors import DebuggerError
+from ..run.breakpoints import BreakpointTable
+from ..run.conditions import Names
+from ..run.evaluation import NO_LAYER, Eval, Place, Write
+from ..run.nodenames import node_names
 from ..run.nodestops import Goal, NodeReason, NodeStops
 from ..run.provenance import Provenance
+from ..run.watcher import Watchers
 from ..target.tables import Columns
 from ..target.world import World, graph_addresses
-from .history import Checkpoint, Eval, History, Place, Write, bytes_before
+from .history import Checkpoint, History, bytes_before
 from .inputs import Inputs
 from .structs import Structs
 
 # A run of nodes computed in one go should not take longer, so that Ctrl-C is answered.
 CHUNK_SECONDS = 0.03
 
-NO_LAYER = -1
-
 
 class Cursor:
     """Where in time the memory is. e, k: evaluation and last node computed; at_front: nothing has been undone."""
 
-    def __init__(self, world: World, provenance: Provenance, history: History) -> None:
+    def __init__(
+        self, world: World, points: BreakpointTable, provenance: Provenance, watchers: Watchers, limit: int
+    ) -> None:
         self.world = world
         self.memory = world.memory
         self.provenance = provenance
-        self.history = history
+        self.watchers = watchers
+        self.history = History(limit, world.memory)
         self.evals: list[Eval] = []
         self.structs = Structs(world)
+        self.stops = NodeStops(points, world.memory, self.structs.columns, self.names_at)
         self.e = -1
         self.k = -1
         self.at_front = True
@@ -54,7 +54,6 @@ class Cursor:
         self.tail: list[Write] = []
         self.interrupted = False
         self.goal = Goal()
-        self.warn: Callable[[Eval, int, int], None] | None = None
         self.reference: Callable[[Eval, int], None] | None = None
         self.in_reference = False
         self.inputs = Inputs(world)
@@ -64,6 +63,15 @@ class Cursor:
 
     # ------------------------------------------------------------------------------------------------------------------
     # the front, in the worker thread
+
+    def aim(self, goal: Goal, reference: Callable[[Eval, int], None] | None = None) -> None:
+        """How far to go from here; see Driver."""
+        self.goal = goal
+        self.reference = reference
+
+    def names_at(self, ev: Eval, k: int) -> Names:
+        """The names that conditions see after node k."""
+        return node_names(self.world, ev, k)
 
     def begin(self, backend: ggml_backend, cgraph: ggml_cgraph, numbers: tuple[int, int] | None) -> Eval:
         """A graph is about to be computed: its inputs are set. numbers: n_past and the number of tokens, if known."""
@@ -95,17 +103,18 @@ class Cursor:
         self.history.checkpoint(ev, self._mutable)
         return ev
 
-    def drive(self, ev: Eval, stops: NodeStops, park: Callable[[NodeReason], None]) -> int:
+    def drive(self, ev: Eval, park: Callable[[NodeReason], None]) -> int:
         """Compute the graph, stopping as told; `park` returns when to go on, with `goal` set anew. Returns a
         ggml_status.
         """
         reason = NodeReason("node") if self.goal.reached(ev, -1) else None
         while reason is not None or self.k < ev.last:
             if reason is None:
-                reason = self.advance(ev, stops, ev.last)
+                reason = self.advance(ev, ev.last)
             if ev.status != GGML_STATUS_SUCCESS:
                 break
             if reason is not None:
+                self.reference = None
                 park(reason)
             reason = None
         return ev.status
@@ -160,12 +169,12 @@ class Cursor:
     # ------------------------------------------------------------------------------------------------------------------
     # computing
 
-    def advance(self, ev: Eval, stops: NodeStops, last: int) -> NodeReason | None:
+    def advance(self, ev: Eval, last: int) -> NodeReason | None:
         """Compute nodes of ev up to `last`; returns early with the reason when something stops it."""
         while self.k < last:
             k = self.k
             targets = [last]
-            for target in (self.goal.next(ev, k), stops.next(ev, k)):
+            for target in (self.goal.next(ev, k), self.stops.next(ev, k)):
                 if target is not None:
                     targets.append(target)
             by_reference = self.reference is not None
@@ -173,7 +182,7 @@ class Cursor:
             self.goal.passed(ev, k, self.k)
             if ev.status != GGML_STATUS_SUCCESS:
                 return None
-            reason = stops.check(ev, self.k) if self.k > k else None
+            reason = self.stops.check(ev, self.k) if self.k > k else None
             if reason is not None:
                 return reason
             if self.goal.reached(ev, self.k) or (by_reference and self.reference is None):
@@ -203,8 +212,8 @@ class Cursor:
                 write.redo(self.memory)
             if end > ev.done:
                 ev.done = end
-                if self.warn is not None:
-                    self.warn(ev, first, end)
+                for tell in self.watchers.wanting("on_node"):
+                    tell(ev, first, end)
             first = end + 1
 
     def _compute_saved(self, ev: Eval, i: int) -> None:
@@ -458,8 +467,3 @@ class Cursor:
         else:
             self.move(here)
         return data, "recomputed by replaying from a checkpoint"
-
-
-def node_at(ev: Eval, i: int) -> ggml_tensor:
-    """Node i of an evaluation, whose structs must be loaded."""
-    return ggml_tensor.from_address(int(ev.addresses[i]))

@@ -5,9 +5,10 @@ straight through their address.
 from __future__ import annotations
 
 from ...ggml import GGML_TYPE_I32, ggml_cgraph
+from ..run.evaluation import Write
+from ..target.conventions import POSITIONS
 from ..target.tables import Columns
 from ..target.world import World
-from .history import Write
 
 
 class Inputs:
@@ -70,7 +71,7 @@ class Inputs:
     def numbers(self, leafs: Columns) -> tuple[int, int]:
         """n_past and the number of tokens, from the input that holds the tokens' positions; 0, 0 without one."""
         for i, name in enumerate(leafs.names()):
-            if "pos" in name and leafs.records["type"][i] == GGML_TYPE_I32 and leafs.start[i]:
+            if POSITIONS in name and leafs.records["type"][i] == GGML_TYPE_I32 and leafs.start[i]:
                 start, size = int(leafs.start[i]), int(leafs.end[i] - leafs.start[i])
                 if self.memory.is_readable(start, size):
                     return int.from_bytes(self.memory.read_at(start, 4), "little"), size // 4

@@ -9,10 +9,10 @@ from __future__ import annotations
 from ...ggml import ggml_cgraph
 from ...ggml.tensor import pointer_to
 from ..errors import DebuggerError
+from ..run.evaluation import Eval
 from ..target.images import PoolChain, read_ranges, write_ranges
 from ..target.tables import Columns
 from ..target.world import World
-from .history import Eval
 
 
 class Structs:

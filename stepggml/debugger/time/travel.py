@@ -10,9 +10,9 @@ import numpy as np
 
 from ..errors import DebuggerError
 from ..run.engine import Engine
+from ..run.evaluation import Eval, Place
 from ..run.nodestops import Goal, NodeReason
 from .cursor import Cursor
-from .history import Eval, Place
 
 BEGIN: Place = (0, -1)
 
@@ -20,20 +20,16 @@ BEGIN: Place = (0, -1)
 class Travel:
     """Moves of an engine's cursor while the program stands still. Each returns why it ended where it did."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, cursor: Cursor) -> None:
         self.engine = engine
-
-    @property
-    def cursor(self) -> Cursor:
-        """The engine's."""
-        return self.engine.cursor
+        self.cursor = cursor
 
     def forward(self, goal: Goal) -> NodeReason | None:
         """Towards a goal through what has been computed before; None when the front is reached first."""
         cursor = self.cursor
         if cursor.at_front:
             return None
-        cursor.goal = goal
+        cursor.aim(goal)
         with self.engine.interruptible():
             while not cursor.at_front:
                 ev = cursor.evals[cursor.e]
@@ -46,7 +42,7 @@ class Travel:
                         return NodeReason("node")
                     continue
                 cursor.settle()
-                reason = cursor.advance(ev, self.engine.stops, ev.done)
+                reason = cursor.advance(ev, ev.done)
                 cursor.settle()
                 if reason is not None:
                     return reason
@@ -77,7 +73,7 @@ class Travel:
     def back_to_breakpoint(self) -> NodeReason:
         """Back to the last place where a breakpoint about nodes stops."""
         e, k = self._need_history()
-        stops = self.engine.stops
+        stops = self.cursor.stops
         with self.engine.interruptible():
             while e >= 0 and not self.cursor.interrupted:
                 ev = self.cursor.evals[e]

@@ -11,9 +11,9 @@ import numpy as np
 from ....ggml import GGML_TYPE_F32, ggml_blck_size, ggml_n_dims, ggml_tensor, ggml_type_name, ggml_type_size
 from ....ggml.quants import rows_from_float
 from ...errors import DebuggerError
+from ...run.evaluation import Eval
 from ...target.repacked import GROUP_ROWS, block_span, group_size, in_group, read_block, read_row
 from ...target.values import convert, raw_array
-from ...time.history import Eval
 from ..look import Looker
 from ..past import Past, overlaps, write_text
 from ..snapshot import short_buffer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ....ggml import GGML_OP_NONE, ggml_n_dims, ggml_tensor, ggml_type_name
 from ...errors import DebuggerError
+from ...run.evaluation import Place
 from ...target.repacked import read_block
-from ...time.history import Place
 from ..look import Looker
 from ..past import Past
 from ..tensor_names import element_text, formula_name

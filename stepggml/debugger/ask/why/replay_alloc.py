@@ -17,7 +17,7 @@ from ....ggml import alloc as A
 from ....ggml import dyn_tallocr as D
 from ....ggml import ggml_cgraph, ggml_gallocr_new_n, ggml_tensor
 from ...run.decisions import Plan
-from ...run.provenance import line_of
+from ...run.makers import line_of
 from .observe import observe
 
 # Steps of the pass: before the nodes, leafs and inputs are placed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .....ggml import GGML_OP_NONE, ggml_blck_size, ggml_n_dims, ggml_op_name, ggml_tensor, ggml_type_name
-from ....time.history import Eval
+from ....run.evaluation import Eval
 from ...past import Past
 from ...tensor_names import element_text, formula_name, node_text
 from ..blocks import block_steps
