@@ -165,6 +165,11 @@ class Questions:
         look = self.standing
         return look.world.pool_at(struct, GGML_TENSOR_SIZE) if look else None
 
+    def live_bytes(self, what: Any) -> memoryview:
+        """A tensor's bytes without a copy, read-only. Raises DebuggerError for memory that the host cannot address."""
+        start, end = self.span_of(what)
+        return self.looking().world.memory.view(start, max(end - start, 1))
+
     def span_of(self, what: Any) -> tuple[int, int]:
         """First byte and end of a tensor's data. Raises DebuggerError when they are in no living memory."""
         return self.looking().world.span(self.tensor(what))

@@ -19,7 +19,7 @@ import numpy as np
 from ...ggml import ggml_op_desc, ggml_op_name, ggml_tensor
 from ..errors import DebuggerError
 from .lanes import Lane, Scene, transfer
-from .methods import BackendMethod, Method
+from .methods import Method, backend_method
 
 # The relative error that is worth a word.
 THRESHOLD = 0.01
@@ -128,7 +128,7 @@ class Side:
 
     def way(self, scene: Scene) -> Method:
         """How it computes a scene's nodes."""
-        return self.method or BackendMethod(scene.backend, self.name)
+        return self.method or backend_method(scene.backend, self.name)
 
 
 def compare(a: Side, b: Side, threshold: float = THRESHOLD) -> Comparison:

@@ -7,15 +7,22 @@ while the program it comes from stands still. Weights are not copied: no node wr
 
 from __future__ import annotations
 
-import ctypes
 import mmap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from ...ggml import GGML_BACKEND_BUFFER_USAGE_WEIGHTS, GGML_OP_NONE, ggml_backend, ggml_cgraph, ggml_nbytes, ggml_tensor
+from ...ggml import (
+    GGML_BACKEND_BUFFER_USAGE_WEIGHTS,
+    GGML_OP_NONE,
+    ggml_backend,
+    ggml_backend_buffer,
+    ggml_backend_buffer_is_host,
+    ggml_cgraph,
+    ggml_nbytes,
+    ggml_tensor,
+)
 from ...ggml.array import memory_bytes
 from ...ggml.lifetime import buffer_at
 from ...ggml.quants import rows_from_float
@@ -25,8 +32,8 @@ from ..ask.shown_graph import layer_of
 from ..ask.tensor_names import node_title
 from ..run.evaluation import Eval, Write
 from ..target.memory import Memory
+from ..target.owners import Buffer
 from ..target.pages import touched_runs
-from ..target.repacked import in_order
 from ..target.struct_copies import StructCopies
 from ..target.tables import IS_NOOP, Columns, span_sizes
 from ..target.values import convert, raw_array
@@ -47,8 +54,8 @@ class WrittenMemory:
 
 @dataclass(eq=False)
 class Scene:
-    """An evaluation at its begin. nodes: addresses of the structs; patches: what a user changed after a node; keep:
-    what must live as long as the scene does; labels, layers: by node, where they are known.
+    """An evaluation at its begin. nodes: addresses of the structs; memory: of the run it comes from; patches: what a
+    user changed after a node; labels, layers: by node, where they are known.
     """
 
     backend: ggml_backend
@@ -57,7 +64,6 @@ class Scene:
     regions: tuple[WrittenMemory, ...]
     memory: Memory
     patches: dict[int, list[Write]] = field(default_factory=dict)
-    keep: Any = None
     labels: list[str] = field(default_factory=list)
     layers: list[int | None] = field(default_factory=list)
     index: int = 0
@@ -74,7 +80,7 @@ class Scene:
             ev.backend,
             structs,
             ev.addresses,
-            regions_of(structs, ev.addresses, lambda address, size: past.read(address, size)[0]),
+            regions_of(structs, ev.addresses, look.world.memory, lambda address, size: past.read(address, size)[0]),
             look.world.memory,
             patches={k: writes for k, writes in ev.patches.items() if k >= 0},
             index=e,
@@ -91,8 +97,8 @@ class Scene:
         """A graph that is about to be computed, its inputs set."""
         nodes, _ = graph_addresses(cgraph)
         structs = StructCopies.take(nodes)
-        memory = Memory(lambda address, size: None)
-        return cls(backend, structs, nodes, regions_of(structs, nodes, memory.read_at), memory)
+        memory = memory_of(structs)
+        return cls(backend, structs, nodes, regions_of(structs, nodes, memory, memory.read_at), memory)
 
 
 def structs_of(look: Looker, ev: Eval) -> StructCopies:
@@ -108,24 +114,39 @@ def structs_of(look: Looker, ev: Eval) -> StructCopies:
             if start <= address and address + size <= start + length:
                 return image[position + address - start : position + address - start + size]
             position += length
-        return ctypes.string_at(address, size)
+        return look.world.memory.read_at(address, size)
 
     return StructCopies.take(np.concatenate([ev.leafs, ev.addresses]), read)
 
 
-def regions_of(structs: StructCopies, nodes: np.ndarray, read: Reader) -> tuple[WrittenMemory, ...]:
-    """The buffers that nodes write, or that inputs lie in; weights are left out."""
-    regions = []
+def buffers_of(structs: StructCopies) -> list[tuple[ggml_backend_buffer, int, int]]:
+    """The buffers that structs lie in, with base and size."""
+    found = []
     for pointer in np.unique(structs.records["_buffer"]).tolist():
         buffer = buffer_at(pointer)
-        if buffer is None or buffer.iface.get_base is None:
-            continue
-        base, size = buffer.iface.get_base(buffer), buffer.size
+        if buffer is not None and buffer.iface.get_base is not None:
+            found.append((buffer, buffer.iface.get_base(buffer), buffer.size))
+    return found
+
+
+def memory_of(structs: StructCopies) -> Memory:
+    """The memory of a run that is not followed: what its graph's structs know of."""
+    owners = [
+        Buffer(buffer, "", base, size, host=ggml_backend_buffer_is_host(buffer))
+        for buffer, base, size in buffers_of(structs)
+    ]
+    return Memory(lambda address, size: next((owner for owner in owners if owner.holds(address, size)), None))
+
+
+def regions_of(structs: StructCopies, nodes: np.ndarray, memory: Memory, read: Reader) -> tuple[WrittenMemory, ...]:
+    """The buffers that nodes write, or that inputs lie in; weights are left out."""
+    regions = []
+    for buffer, base, size in buffers_of(structs):
         if buffer.usage == GGML_BACKEND_BUFFER_USAGE_WEIGHTS and not is_written(structs, nodes, base, size):
             continue
         if not is_written(structs, nodes, base, size) and not holds_inputs(structs, base, size):
             continue
-        parts = tuple((offset, read(base + offset, length)) for offset, length in touched_runs(base, size))
+        parts = tuple((offset, read(base + offset, length)) for offset, length in memory.touched(base, size))
         regions.append(WrittenMemory(base, size, parts))
     return tuple(regions)
 
@@ -167,7 +188,7 @@ class Lane:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.scratch = scene.structs.copies()
-        self.memory: list[tuple[WrittenMemory, int, Any]] = []
+        self.memory: list[tuple[WrittenMemory, int, np.ndarray]] = []
         for region in scene.regions:
             self._add(region)
         self.addresses = np.ascontiguousarray(self.scratch.addresses_of(scene.nodes))
@@ -175,29 +196,21 @@ class Lane:
 
     def _add(self, region: WrittenMemory) -> None:
         """Lay out a region and point the structs into it."""
-        block = mmap.mmap(-1, max(region.size, 1))
-        holder = (ctypes.c_uint8 * region.size).from_buffer(block)
-        address = ctypes.addressof(holder)
+        block = np.frombuffer(mmap.mmap(-1, max(region.size, 1)), dtype=np.uint8)
+        address = block.ctypes.data
         for offset, data in region.parts:
-            ctypes.memmove(address + offset, data, len(data))
+            block[offset : offset + len(data)] = np.frombuffer(data, dtype=np.uint8)
         records = self.scratch.records
         data = records["data"]
         inside = (data >= region.base) & (data < region.base + region.size)
         records["data"] = np.where(inside, data - np.uint64(region.base) + np.uint64(address), data)
         # the run's buffer may have been freed since; this memory is in none
         records["_buffer"] = np.where(inside, np.uint64(0), records["_buffer"])
-        self.memory.append((region, address, (holder, block)))
+        self.memory.append((region, address, block))
 
     def node(self, i: int) -> ggml_tensor:
         """Node i."""
         return ggml_tensor.from_address(int(self.addresses[i]))
-
-    def leafs(self) -> Iterable[tuple[int, ggml_tensor]]:
-        """(original address, copy) of the tensors that own their bytes and are not computed."""
-        for original in self.scratch.originals.tolist():
-            tensor = self.scratch.tensor(original)
-            if tensor.op == GGML_OP_NONE and tensor.view_src is None:
-                yield original, tensor
 
     def is_private(self, tensor: ggml_tensor) -> bool:
         """Whether its bytes lie in this lane's memory."""
@@ -205,30 +218,27 @@ class Lane:
 
     def values(self, i: int) -> np.ndarray:
         """What node i holds: float32, or integers."""
-        return convert(self.node(i), self.bytes(i))
-
-    def bytes(self, i: int) -> bytes:
-        """The span of node i."""
         start = int(self.columns.start[i])
-        return ctypes.string_at(start, int(self.columns.end[i]) - start)
+        return convert(self.node(i), memory_bytes(start, int(self.columns.end[i]) - start))
 
     def apply_patches(self, i: int) -> None:
         """What a user changed right after node i."""
         for write in self.scene.patches.get(i, ()):
-            for region, address, _ in self.memory:
+            for region, _, block in self.memory:
                 if region.base <= write.address < region.base + region.size:
-                    ctypes.memmove(write.address - region.base + address, write.new, len(write.new))
+                    offset = write.address - region.base
+                    block[offset : offset + len(write.new)] = np.frombuffer(write.new, dtype=np.uint8)
 
 
 def transfer(source: ggml_tensor, target: ggml_tensor) -> None:
-    """Give a tensor the values of another of the same shape, whatever their types and strides."""
+    """Give a tensor of a lane the values of another lane's of the same shape, whatever their types and strides."""
     alike = source.type == target.type and list(source.nb) == list(target.nb) and list(source.ne) == list(target.ne)
     size = ggml_nbytes(source)
     if alike:
         for offset, length in touched_runs(source.data, size):
-            ctypes.memmove(target.data + offset, source.data + offset, length)
+            memory_bytes(target.data + offset, length)[:] = memory_bytes(source.data + offset, length)
         return
-    values = convert(source, in_order(source, ctypes.string_at(source.data, size)))
+    values = convert(source, memory_bytes(source.data, size))
     raw = raw_array(target, memory_bytes(target.data, ggml_nbytes(target)))
     if values.dtype.kind == "f":
         rows_from_float(target.type, values, raw)

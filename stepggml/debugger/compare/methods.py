@@ -4,7 +4,7 @@ of its own.
 
 from __future__ import annotations
 
-import ctypes
+import numpy as np
 
 from ... import _kernels
 from ...ggml import (
@@ -30,7 +30,6 @@ from ...ggml import (
     ggml_backend_supports_op,
     ggml_backend_tensor_get,
     ggml_backend_tensor_set,
-    ggml_cgraph,
     ggml_compute_forward,
     ggml_compute_params,
     ggml_get_n_tasks,
@@ -40,8 +39,11 @@ from ...ggml import (
     ggml_tensor,
 )
 from ...ggml.ops import op_records
+from ...ggml.tensor import pointer_to
 from ..errors import DebuggerError
 from ..target.plain import PlainCopies
+from ..target.repacked import is_repacked
+from ..target.struct_copies import GraphOfStructs
 from .lanes import Lane
 
 PLAN_DONE = 0
@@ -64,19 +66,18 @@ class Method:
 
 
 class BackendMethod(Method):
-    """A backend that works in host memory. owned: it is freed in the end."""
+    """A backend that works in host memory, repacked weights included. owned: it is freed in the end."""
 
     def __init__(self, backend: ggml_backend, name: str = "", owned: bool = False) -> None:
         self.backend = backend
         self.name = name or ggml_backend_name(backend)
         self.owned = owned
-        self._view = ggml_cgraph()
+        self.plain = PlainCopies()
 
     def compute(self, lane: Lane, i: int) -> None:
         """A graph of one node."""
-        self._view.n_nodes = 1
-        self._view._nodes = lane.addresses.ctypes.data + 8 * i
-        status = ggml_backend_graph_compute(self.backend, self._view)
+        bring_to_host(self.plain, lane, i)
+        status = ggml_backend_graph_compute(self.backend, GraphOfStructs(lane.addresses[i : i + 1]))
         if status != GGML_STATUS_SUCCESS:
             raise DebuggerError(f"{self.name}, node {i}: {ggml_status_to_string(status)}")
 
@@ -146,15 +147,17 @@ class KernelMethod(Method):
         self.n_threads = n_threads
         self.team = _kernels.Team(n_threads)
         self.work = WorkMemory()
+        self.plain = PlainCopies()
         self.reference = ReferenceMethod()
 
     def compute(self, lane: Lane, i: int) -> None:
+        bring_to_host(self.plain, lane, i)
         node = lane.node(i)
         address = _kernels.kernel_address(f"ggml_compute_forward_{ggml_op_name(node.op).lower()}", self.variant)
         if address:
             self.work.need(work_size(node, self.n_threads))
             n_tasks = min(ggml_get_n_tasks(node, self.n_threads), self.n_threads)
-            plan = _kernels.Plan([(address, ctypes.addressof(node), n_tasks)])
+            plan = _kernels.Plan([(address, pointer_to(node), n_tasks)])
             _, status = plan.run(self.team, 0, self.work.address, self.work.size)
             if status == PLAN_DONE:
                 return
@@ -168,12 +171,13 @@ class KernelMethod(Method):
 
 class DeviceMethod(Method):
     """A backend with memory of its own: operands go there, the result comes back. What it does not support is left to
-    the reference.
+    the reference. owned: it is freed in the end.
     """
 
-    def __init__(self, backend: ggml_backend) -> None:
+    def __init__(self, backend: ggml_backend, name: str = "", owned: bool = False) -> None:
         self.backend = backend
-        self.name = ggml_backend_name(backend)
+        self.name = name or ggml_backend_name(backend)
+        self.owned = owned
         self.buft = ggml_backend_get_default_buffer_type(backend)
         self.reference = ReferenceMethod()
         self.plain = PlainCopies()
@@ -190,9 +194,8 @@ class DeviceMethod(Method):
             if not ggml_backend_supports_op(self.backend, dst):
                 self.reference.compute(lane, i)
                 return
-            array = (ctypes.c_uint64 * 1)(ctypes.addressof(dst))
-            view = ggml_cgraph(n_nodes=1, _nodes=ctypes.addressof(array))
-            status = ggml_backend_graph_compute(self.backend, view)
+            graph = GraphOfStructs(np.array([pointer_to(dst)]))
+            status = ggml_backend_graph_compute(self.backend, graph)
             if status != GGML_STATUS_SUCCESS:
                 raise DebuggerError(f"{self.name}, node {i}: {ggml_status_to_string(status)}")
             ggml_backend_tensor_get(dst, node.data, 0, ggml_nbytes(node))
@@ -230,7 +233,22 @@ class DeviceMethod(Method):
             ggml_backend_buffer_free(buffer)
         self._weights = {}
         self.reference.close()
-        ggml_backend_free(self.backend)
+        if self.owned:
+            ggml_backend_free(self.backend)
+
+
+def bring_to_host(copies: PlainCopies, lane: Lane, i: int) -> None:
+    """Let the operands of a lane's node lie in host memory. Kernels of the host read repacked weights as they are."""
+    for src in lane.node(i).src:
+        if src is not None and not is_repacked(src):
+            copies.place(lane.scene.memory, src)
+
+
+def backend_method(backend: ggml_backend, name: str = "", owned: bool = False) -> Method:
+    """How a backend computes a node of a lane."""
+    if ggml_backend_buft_is_host(ggml_backend_get_default_buffer_type(backend)):
+        return BackendMethod(backend, name, owned)
+    return DeviceMethod(backend, name, owned)
 
 
 def device_by_name(name: str) -> ggml_backend_device | None:
@@ -251,17 +269,15 @@ def device_method(name: str, n_threads: int = 0) -> Method:
     backend = ggml_backend_dev_init(device)
     if backend is None:
         raise DebuggerError(f"the backend {name} cannot be started")
-    if not ggml_backend_buft_is_host(ggml_backend_get_default_buffer_type(backend)):
-        return DeviceMethod(backend)
     if n_threads:
         set_n_threads(backend, n_threads)
-    return BackendMethod(backend, owned=True)
+    return backend_method(backend, owned=True)
 
 
 def set_n_threads(backend: ggml_backend, n_threads: int) -> None:
     """Threads of a backend that has some."""
     if not 1 <= n_threads <= MAX_THREADS:
-        raise DebuggerError(f"{n_threads} is no number of threads from 1 to {MAX_THREADS}")
+        raise DebuggerError(f"{n_threads} is not a number of threads from 1 to {MAX_THREADS}")
     reg = ggml_backend_dev_backend_reg(backend.device)
     function = ggml_backend_reg_get_proc_address(reg, "ggml_backend_set_n_threads")
     if function is not None:
@@ -271,7 +287,7 @@ def set_n_threads(backend: ggml_backend, n_threads: int) -> None:
 def threads_method(device_name: str, n_threads: int) -> Method:
     """A fresh backend of a device with so many threads."""
     if not 1 <= n_threads <= MAX_THREADS:
-        raise DebuggerError(f"{n_threads} is no number of threads from 1 to {MAX_THREADS}")
+        raise DebuggerError(f"{n_threads} is not a number of threads from 1 to {MAX_THREADS}")
     method = device_method(device_name, n_threads)
     method.name = f"{n_threads} thread{'s' if n_threads != 1 else ''}"
     return method

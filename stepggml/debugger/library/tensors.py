@@ -7,7 +7,6 @@ without a copy is a loan: as long as any array cut from it exists, the session r
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import weakref
 from collections.abc import Iterator, Sequence
@@ -32,14 +31,11 @@ class Loans:
     def __init__(self) -> None:
         self._names: dict[int, tuple[weakref.ref[Any], str]] = {}
 
-    def lend(self, address: int, size: int, name: str) -> memoryview:
-        """Read-only bytes at an address, which the caller knows to be alive."""
-        # a class of its own: plain ctypes arrays take no weak references
-        kind = type("Memory", (ctypes.c_uint8 * size,), {})
-        memory = kind.from_address(address)
-        key = id(memory)
-        self._names[key] = weakref.ref(memory, lambda gone: self._names.pop(key, None)), name
-        return memoryview(memory).cast("B").toreadonly()
+    def lend(self, memory: memoryview, name: str) -> memoryview:
+        """The same bytes, noted as in use for as long as what they are a view of lives."""
+        key = id(memory.obj)
+        self._names[key] = weakref.ref(memory.obj, lambda gone: self._names.pop(key, None)), name
+        return memory
 
     def names(self) -> list[str]:
         """Of which tensors there are arrays still."""
@@ -176,8 +172,7 @@ class Tensor:
             raise DebuggerError(f"{name} is bf16, a type that numpy lacks: numpy() converts it")
         if is_repacked(tensor):
             raise DebuggerError(f"the rows of {name} lie side by side in {text_of(tensor)}: numpy() puts them in order")
-        start, end = self.session.span_of(tensor)
-        return raw_array(tensor, self._loans.lend(start, max(end - start, 1), name))
+        return raw_array(tensor, self._loans.lend(self.session.live_bytes(tensor), name))
 
     def __getitem__(self, index: Any) -> Any:
         return np.asarray(self.session.view(self.tensor)[index])[()]

@@ -146,8 +146,9 @@ class Memory:
         """Living bytes of the host's without a copy, read-only; `.obj` is an object of their own, which takes weak
         references. Raises DebuggerError for what has no such bytes.
         """
-        if not self.is_host(address, size):
-            what = "lies in memory that the host cannot address" if self.owner(address, size) else "is gone"
+        owner = self.owner(address, size)
+        if owner is None or not owner.addressable:
+            what = "lies in memory that the host cannot address" if owner else "is gone"
             raise DebuggerError(f"what is at {address:#x} {what}: only a copy can be had")
         # a class of its own: plain ctypes arrays take no weak references
         kind = type("HostBytes", (ctypes.c_uint8 * size,), {})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ...ggml import (
     GGML_BACKEND_BUFFER_USAGE_COMPUTE,
     GGML_BACKEND_BUFFER_USAGE_WEIGHTS,
+    GGML_BACKEND_DEVICE_TYPE_CPU,
     GGML_OBJECT_TYPE_GRAPH,
     GGML_OBJECT_TYPE_TENSOR,
     ggml_backend_buffer,
@@ -53,6 +54,11 @@ class Pool:
     def base(self) -> int:
         """Address, as a buffer has one."""
         return self.address
+
+    @property
+    def addressable(self) -> bool:
+        """Whether its bytes may be touched by address."""
+        return True
 
     def holds(self, address: int, size: int = 1) -> bool:
         """Whether `size` bytes at an address lie in it."""
@@ -102,6 +108,12 @@ class Buffer:
     host: bool = True
     writable: bool | None = None
     in_allocator: bool = False
+
+    @property
+    def addressable(self) -> bool:
+        """Whether its bytes may be touched by address, in whatever order they are: those of the CPU's buffers."""
+        device = self.buffer.buft.device
+        return self.host or device is None or device.iface.get_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU
 
     @property
     def alive(self) -> bool:

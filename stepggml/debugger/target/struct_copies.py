@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...ggml import ggml_tensor
+from ...ggml import ggml_cgraph, ggml_tensor
 from ...ggml.tensor import GGML_TENSOR_SIZE
 from .tables import TENSOR_DTYPE, gather
 
@@ -88,3 +88,16 @@ class LinkedCopies:
     def original(self, tensor: ggml_tensor) -> int:
         """Where the struct of a copy lay."""
         return int(self.originals[(ctypes.addressof(tensor) - self.base) // GGML_TENSOR_SIZE])
+
+
+class GraphOfStructs(ggml_cgraph):
+    """A graph over structs that lie anywhere, outside any pool. nodes, leafs: their addresses."""
+
+    def __init__(self, nodes: np.ndarray, leafs: np.ndarray | None = None) -> None:
+        super().__init__()
+        self.arrays = [np.ascontiguousarray(nodes, dtype=np.uint64)]
+        if leafs is not None:
+            self.arrays.append(np.ascontiguousarray(leafs, dtype=np.uint64))
+            self.n_leafs, self._leafs = len(leafs), self.arrays[1].ctypes.data
+        self.n_nodes, self._nodes = len(nodes), self.arrays[0].ctypes.data
+        self.size = max(self.n_nodes, self.n_leafs)

@@ -6,18 +6,16 @@ Nothing of the allocator's rules is repeated here.
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-import numpy as np
-
 from ....ggml import alloc as A
 from ....ggml import dyn_tallocr as D
-from ....ggml import ggml_cgraph, ggml_gallocr_new_n, ggml_tensor
+from ....ggml import ggml_gallocr_new_n, ggml_tensor
 from ...run.decisions import Plan
 from ...run.makers import line_of
+from ...target.struct_copies import GraphOfStructs
 from .observe import observe
 
 # Steps of the pass: before the nodes, leafs and inputs are placed.
@@ -107,9 +105,8 @@ class _Replay:
 
     def run(self) -> AllocLog:
         """Let it run."""
-        graph, keep = scratch_graph(
-            self.scratch.addresses_of(self.plan.nodes), self.scratch.addresses_of(self.plan.leafs)
-        )
+        nodes, leafs = (self.scratch.addresses_of(part) for part in (self.plan.nodes, self.plan.leafs))
+        graph = GraphOfStructs(nodes, leafs)
         ids = self.plan.node_buffer_ids, self.plan.leaf_buffer_ids
         watched = {
             A.ggml_gallocr_allocate_node.__code__: (self.allocate_called, self.allocate_returned),
@@ -119,7 +116,6 @@ class _Replay:
             D.best_fit.__code__: (None, self.fit_returned),
         }
         observe(lambda: A.ggml_gallocr_alloc_graph_impl(self.galloc, graph, *ids), watched)
-        del keep
         self.log.max_sizes = [talloc.max_size for talloc in self.galloc.buf_tallocs]
         return self.log
 
@@ -222,15 +218,3 @@ class _Replay:
 def free_blocks(alloc: D.ggml_dyn_tallocr) -> tuple[tuple[int, int], ...]:
     """The free list as numbers."""
     return tuple((block.offset, block.size) for block in alloc.free_blocks)
-
-
-def scratch_graph(nodes: np.ndarray, leafs: np.ndarray) -> tuple[ggml_cgraph, Any]:
-    """A graph of these structs outside any pool, and what must be kept alive with it."""
-    graph = ggml_cgraph()
-    arrays = []
-    for addresses in (nodes, leafs):
-        arrays.append((ctypes.c_uint64 * max(len(addresses), 1))(*addresses.tolist()))
-    graph.size = max(len(nodes), len(leafs))
-    graph.n_nodes, graph.n_leafs = len(nodes), len(leafs)
-    graph._nodes, graph._leafs = (ctypes.addressof(array) for array in arrays)
-    return graph, arrays
