@@ -115,6 +115,7 @@ def _load(name: str) -> None:
         module = importlib.import_module(f"{__name__}.{name}.{module_name}")
         modules[module_name] = module
         addresses.update(module.KERNELS)
+    modules["mul_mat"].connect(addresses)
     _modules[name] = modules
     _kernels[name] = addresses
 
@@ -145,7 +146,8 @@ def kernel_names() -> list[str]:
 
 def measurements(variant: str | None = None) -> dict[str, int]:
     """Kernels that measure the machine, for benches: name -> floating-point operations of one round of one thread."""
-    return dict(_modules[_loaded(variant)]["measure"].WORK)
+    modules = _modules[_loaded(variant)]
+    return {**modules["measure"].WORK, **modules["mul_mat_3_tiles"].WORK}
 
 
 def fill_gelu_tables(variant: str | None = None) -> None:

@@ -8,12 +8,13 @@ from libc.stdint cimport int32_t, int64_t, uint16_t
 
 from .exponential cimport exponential, v_exponential
 from .ggml cimport (
-    ASSERTION, DONE, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_I32, UNSUPPORTED, ggml_compute_params, ggml_is_contiguous,
-    ggml_nrows, ggml_tensor, ggml_type_size, param_f32, row_at, same_shape,
+    ASSERTION, DONE, UNSUPPORTED, ggml_compute_params, ggml_is_contiguous, ggml_nrows, ggml_tensor, param_f32, row_at,
+    same_shape,
 )
 from .simd cimport V_LANES, float_to_half, half_to_float, v_greatest, v_load, v_max, v_set1, v_store, v_sum, vfloat
 from .strips cimport STRIP, strip_in
 from .team cimport share
+from .types cimport GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_I32, ggml_type_size
 
 
 # ------------------------------------------------------------------------------------------------------------- SOFT_MAX

@@ -1,38 +1,18 @@
 # cython: language_level=3
-"""ggml's structs and type numbers as the kernels see them (C: ggml.h, ggml-impl.h, ggml-common.h), field by field.
+"""ggml's structs as the kernels see them (C: ggml.h, ggml-impl.h, ggml-common.h), field by field.
 
 The Python twins of these structs are the ctypes classes of stepggml.ggml; a test compares every offset
-(plan.struct_layout). Only declarations and two-line accessors are here; left out: everything that allocates or builds.
+(host/layout.pyx). Only declarations and two-line accessors are here; left out: everything that allocates or builds.
+The types of elements are in types.pxd.
 """
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
+
+from .types cimport ggml_blck_size, ggml_type_size
 
 cdef enum:
     GGML_MAX_DIMS = 4
     GGML_MAX_SRC = 10
     GGML_MAX_NAME = 64
-
-cdef enum:  # ggml_type
-    GGML_TYPE_F32 = 0
-    GGML_TYPE_F16 = 1
-    GGML_TYPE_Q4_0 = 2
-    GGML_TYPE_Q4_1 = 3
-    GGML_TYPE_Q5_0 = 6
-    GGML_TYPE_Q5_1 = 7
-    GGML_TYPE_Q8_0 = 8
-    GGML_TYPE_Q8_1 = 9
-    GGML_TYPE_Q2_K = 10
-    GGML_TYPE_Q3_K = 11
-    GGML_TYPE_Q4_K = 12
-    GGML_TYPE_Q5_K = 13
-    GGML_TYPE_Q6_K = 14
-    GGML_TYPE_Q8_K = 15
-    GGML_TYPE_IQ4_NL = 20
-    GGML_TYPE_I8 = 24
-    GGML_TYPE_I16 = 25
-    GGML_TYPE_I32 = 26
-    GGML_TYPE_I64 = 27
-    GGML_TYPE_F64 = 28
-    GGML_TYPE_BF16 = 30
 
 cdef enum:  # what a kernel returns
     DONE = 0          # dst is computed
@@ -91,10 +71,6 @@ cdef struct ggml_cgraph:
     int32_t order
 
 # -------------------------------------------------------------------------------------------- blocks of quantized types
-cdef enum:
-    QK = 32     # elements in a block
-    QK_K = 256  # elements in a super-block, whose sub-blocks have small scales of their own
-
 cdef struct block_q4_0:  # x = d * (q - 8)
     ggml_half d
     uint8_t qs[16]       # low nibbles: elements 0..15, high nibbles: elements 16..31
@@ -193,54 +169,6 @@ cdef inline int64_t ggml_nelements(const ggml_tensor *t) noexcept nogil:
 
 cdef inline int64_t ggml_nrows(const ggml_tensor *t) noexcept nogil:
     return t.ne[1] * t.ne[2] * t.ne[3]
-
-
-cdef inline bint is_super_block(int type) noexcept nogil:
-    return GGML_TYPE_Q2_K <= type <= GGML_TYPE_Q8_K
-
-
-cdef inline int64_t ggml_blck_size(int type) noexcept nogil:
-    if is_super_block(type):
-        return QK_K
-    return QK if GGML_TYPE_Q4_0 <= type <= GGML_TYPE_Q8_1 or type == GGML_TYPE_IQ4_NL else 1
-
-
-cdef inline size_t block_bytes(int type) noexcept nogil:
-    """Bytes of a block of 32 or a super-block of 256; 0 for a type that has none."""
-    if type == GGML_TYPE_Q4_0 or type == GGML_TYPE_IQ4_NL:
-        return sizeof(block_q4_0)
-    if type == GGML_TYPE_Q4_1:
-        return sizeof(block_q4_1)
-    if type == GGML_TYPE_Q5_0:
-        return sizeof(block_q5_0)
-    if type == GGML_TYPE_Q5_1:
-        return sizeof(block_q5_1)
-    if type == GGML_TYPE_Q8_0:
-        return sizeof(block_q8_0)
-    if type == GGML_TYPE_Q8_1:
-        return sizeof(block_q8_1)
-    if type == GGML_TYPE_Q2_K:
-        return sizeof(block_q2_K)
-    if type == GGML_TYPE_Q3_K:
-        return sizeof(block_q3_K)
-    if type == GGML_TYPE_Q4_K:
-        return sizeof(block_q4_K)
-    if type == GGML_TYPE_Q5_K:
-        return sizeof(block_q5_K)
-    if type == GGML_TYPE_Q6_K:
-        return sizeof(block_q6_K)
-    return sizeof(block_q8_K) if type == GGML_TYPE_Q8_K else 0
-
-
-cdef inline size_t ggml_type_size(int type) noexcept nogil:
-    """Bytes of one element, or of one block; 0 for a type that the kernels do not know."""
-    if type == GGML_TYPE_F32 or type == GGML_TYPE_I32:
-        return 4
-    if type == GGML_TYPE_F16 or type == GGML_TYPE_BF16 or type == GGML_TYPE_I16:
-        return 2
-    if type == GGML_TYPE_I64 or type == GGML_TYPE_F64:
-        return 8
-    return 1 if type == GGML_TYPE_I8 else block_bytes(type)
 
 
 cdef inline bint same_shape(const ggml_tensor *a, const ggml_tensor *b) noexcept nogil:

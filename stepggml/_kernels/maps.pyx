@@ -8,11 +8,10 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 from libc.string cimport memmove
 
-from .ggml cimport (
-    DONE, GGML_TYPE_F32, UNSUPPORTED, ggml_compute_params, ggml_nrows, ggml_tensor, param_f32, row_at, same_shape,
-)
-from .strips cimport STRIP, is_float_type, strip_at, strip_in, strip_out
+from .ggml cimport DONE, UNSUPPORTED, ggml_compute_params, ggml_nrows, ggml_tensor, param_f32, row_at, same_shape
+from .strips cimport STRIP, strip_at, strip_in, strip_out
 from .team cimport share
+from .types cimport GGML_TYPE_F32, is_float_type
 
 ctypedef void (*binary_t)(float *z, const float *x, const float *y, int64_t n) noexcept nogil
 

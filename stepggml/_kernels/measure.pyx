@@ -1,17 +1,16 @@
 """What the machine can do at best, measured through the same plan and team as the kernels: the bench compares with it.
 
-Kernels in form only: they are no ops, and stepggml._kernels.kernel_names does not list them.
+Kernels in form only: they compute no op, and stepggml._kernels.kernel_names does not list them. The bare tile of
+mul_mat_3_tiles.pyx is measured there.
 """
 from libc.stdint cimport int32_t, int64_t
 
 from .ggml cimport DONE, ggml_compute_params, ggml_nelements, ggml_tensor
 from .simd cimport V_LANES, v_load, v_set1, v_sum, vfloat
 from .team cimport share
-from .tile cimport PANEL_VECTORS, STRIP_ROWS, any_tile
 
 cdef enum:
-    CHAINS = 10       # independent sums: enough to fill two multipliers of a latency of four or five
-    TILE_DEPTH = 128
+    CHAINS = 10  # independent sums: enough to fill two multipliers of a latency of four or five
 
 
 cdef int measure_read(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:
@@ -48,31 +47,11 @@ cdef int measure_multiply_add(const ggml_compute_params *params, ggml_tensor *ds
     return DONE
 
 
-cdef int measure_tile(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:
-    """op_params[0] tiles of STRIP_ROWS rows and full panels, TILE_DEPTH deep, with operands in the innermost cache."""
-    cdef float w[STRIP_ROWS * TILE_DEPTH]
-    cdef float panel[PANEL_VECTORS * V_LANES * TILE_DEPTH]
-    cdef float tile[STRIP_ROWS * PANEL_VECTORS * V_LANES]
-    cdef int64_t i, j
-    for i in range(STRIP_ROWS * TILE_DEPTH):
-        w[i] = 1e-3
-    for i in range(PANEL_VECTORS * V_LANES * TILE_DEPTH):
-        panel[i] = 1e-3
-    for i in range(dst.op_params[0]):
-        any_tile(w, TILE_DEPTH, panel, PANEL_VECTORS, TILE_DEPTH, NULL, 0, 0, tile)
-        for j in range(STRIP_ROWS * PANEL_VECTORS * V_LANES):
-            w[i % TILE_DEPTH] += tile[j]  # every sum is used, or the compiler would leave it out
-    (<float *>dst.data)[params.ith] = w[0]
-    return DONE
-
-
 KERNELS = {
     "measure_read": <size_t>&measure_read,
     "measure_multiply_add": <size_t>&measure_multiply_add,
-    "measure_tile": <size_t>&measure_tile,
 }
 # Floating-point operations of one round of each, per thread.
 WORK = {
     "measure_multiply_add": 2 * CHAINS * V_LANES,
-    "measure_tile": 2 * STRIP_ROWS * PANEL_VECTORS * V_LANES * TILE_DEPTH,
 }

@@ -16,35 +16,62 @@ of the lanes is added to the lower half until one is left.
 Sums within a block are exact integers; minima have sums of their own. This is x86 with AVX2 for the quantized types and
 AVX-512 with BF16 for the others. llama.cpp multiplies prompts in tiles where the shapes allow, and Q4_0 weights eight
 rows at a time; ggml alone does neither. Every variant gives the same bits, base slowly: it has no instruction for fmaf.
-matmul.pyx sums in the fastest order.
+mul_mat.pyx sums in the fastest order.
+
+Rows are walked one by one, each meets COLUMN_BLOCK columns before the next; no row is unpacked twice at a time, none is
+asked for before it is needed. Left out: types that ggml multiplies in an order of its own on other processors.
 """
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint16_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t
 from libc.string cimport memset
 
-from .activations cimport column_of, float_columns, partner_type
-from .ggml cimport (
-    ASSERTION, DONE, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q2_K, GGML_TYPE_Q3_K,
-    GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q4_K, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K,
-    GGML_TYPE_Q8_0, UNSUPPORTED, block_bytes, block_iq4_nl, block_q4_0, block_q4_1, block_q5_0, block_q5_1, block_q8_0,
-    ggml_blck_size, ggml_compute_params, ggml_is_contiguous, ggml_tensor, ggml_type_size,
-)
-from .q8_columns cimport q8_column, q8_column_at, q8_column_bytes, q8_columns
+from .blocks cimport read_scales, scales_t, signed_codes, slice_codes, sums_of_16
+from .ggml cimport ASSERTION, DONE, UNSUPPORTED, ggml_compute_params, ggml_is_contiguous, ggml_tensor
+from .operands cimport PIECE, column_of, float_columns, matrix_of, product_fits, q8_codes, result_of
 from .simd cimport (
-    V_LANES, bf16_to_float, dot_s8s8, dot_s16, dot_scaled, half_to_float, load_fifth_bits, load_nibbles,
-    load_nonlinear, load_s8, load_u8, v_load, v_load_bf16, v_load_half, v_store, vint, vs8, zero_ints,
+    V_LANES, bf16_to_float, half_to_float, v_load, v_load_half, v_set1, v_store, vfloat,
 )
-from .strips cimport is_float_type
-from .super_blocks cimport code_offset, read_scales, scales_t, slice_codes
+from .slices cimport dot_s8s8, dot_s16, dot_scaled, load_s8, load_u8, vint, vs8, zero_ints
 from .team cimport ggml_barrier, share, team_scratch
-from .units cimport has_minimum
-
-cdef extern from * nogil:
-    float fmaf "__builtin_fmaf"(float a, float b, float c)
+from .types cimport (
+    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q2_K, GGML_TYPE_Q4_0, GGML_TYPE_Q4_K,
+    GGML_TYPE_Q5_K, TYPES, is_quantized,
+)
 
 cdef enum:
     LANES = 64         # of a dot product of floats
     TILED_LANES = 16
     COLUMN_BLOCK = 16  # columns that a weight row meets before it is the next row's turn
+
+cdef extern from * nogil:
+    """
+    /* a * b + c with one rounding, in every lane */
+    V_INLINE vfloat v_fma(vfloat a, vfloat b, vfloat c) {
+    #if defined(__AVX512F__)
+        return (vfloat)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+    #elif defined(__FMA__)
+        return (vfloat)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+    #else
+        for (int l = 0; l < V_LANES; l++) c[l] = __builtin_fmaf(a[l], b[l], c[l]);
+        return c;
+    #endif
+    }
+    /* Eight lanes, one per sum of a block; d times each sum to its lane. */
+    typedef float veight __attribute__((vector_size(32)));
+    V_INLINE veight no_sums(void) { return (veight){0}; }
+    V_INLINE veight add_scaled(float d, vint sums, veight lanes) {
+    #if defined(__FMA__)
+        return (veight)_mm256_fmadd_ps(_mm256_set1_ps(d), _mm256_cvtepi32_ps((__m256i)sums), (__m256)lanes);
+    #else
+        for (int l = 0; l < 8; l++) lanes[l] = __builtin_fmaf(d, (float)sums[l], lanes[l]);
+        return lanes;
+    #endif
+    }
+    """
+    float fmaf "__builtin_fmaf"(float a, float b, float c)
+    vfloat v_fma(vfloat a, vfloat b, vfloat c)
+    ctypedef float veight
+    veight no_sums()
+    veight add_scaled(float d, vint sums, veight lanes)
 
 
 cdef inline float sum_of_lanes(float *lanes, int n) noexcept nogil:
@@ -58,50 +85,43 @@ cdef inline float sum_of_lanes(float *lanes, int n) noexcept nogil:
 
 
 # --------------------------------------------------------------------------------------------------------------- floats
-cdef inline void load(int type, const char *x, int64_t i, float *w, int n) noexcept nogil:
-    """n weights from element i on; n is a multiple of 16."""
-    cdef int l = 0
-    while l < n:
-        if type == GGML_TYPE_F32:
-            v_store(w + l, v_load(<const float *>x + i + l))
-        elif type == GGML_TYPE_F16:
-            v_store(w + l, v_load_half(<const uint16_t *>x + i + l))
-        else:
-            v_store(w + l, v_load_bf16(<const uint16_t *>x + i + l))
-        l += V_LANES
-
-
 cdef inline float weight(int type, const char *x, int64_t i) noexcept nogil:
     if type == GGML_TYPE_F32:
         return (<const float *>x)[i]
     return half_to_float((<const uint16_t *>x)[i]) if type == GGML_TYPE_F16 else bf16_to_float((<const uint16_t *>x)[i])
 
 
-cdef inline int64_t add_products(int type, const char *x, const float *y, int64_t K, float *lanes,
+cdef inline int64_t add_products(int type, const char *x, const float *y, int64_t K, float *totals,
                                  int n) noexcept nogil:
-    """Products of a row and a column, n at a time, each to its lane. Returns how many there were."""
-    cdef float w[LANES]
+    """F32, F16: products of a row and a column, n at a time, each to its lane. Returns how many there were."""
+    cdef vfloat lanes[16]
     cdef int64_t i = 0
     cdef int l
-    memset(lanes, 0, n * sizeof(float))
+    for l in range(n // V_LANES):
+        lanes[l] = v_set1(0)
     while i + n <= K:
-        load(type, x, i, w, n)
-        for l in range(n):
-            lanes[l] = fmaf(w[l], y[i + l], lanes[l])
+        for l in range(n // V_LANES):
+            if type == GGML_TYPE_F32:
+                lanes[l] = v_fma(v_load(<const float *>x + i + l * V_LANES), v_load(y + i + l * V_LANES), lanes[l])
+            else:
+                lanes[l] = v_fma(v_load_half(<const uint16_t *>x + i + l * V_LANES), v_load(y + i + l * V_LANES),
+                                 lanes[l])
         i += n
+    for l in range(n // V_LANES):
+        v_store(totals + l * V_LANES, lanes[l])
     return i
 
 
 cdef inline int64_t add_pairs(const char *x, const float *y, int64_t K, float *lanes, int n) noexcept nogil:
     """BF16: two neighbouring products to each of n lanes at a time, the second of them first."""
-    cdef float w[LANES]
+    cdef const uint16_t *w = <const uint16_t *>x
     cdef int64_t i = 0
     cdef int l
     memset(lanes, 0, n * sizeof(float))
     while i + 2 * n <= K:
-        load(GGML_TYPE_BF16, x, i, w, 2 * n)
         for l in range(n):
-            lanes[l] = fmaf(w[2 * l], y[i + 2 * l], fmaf(w[2 * l + 1], y[i + 2 * l + 1], lanes[l]))
+            lanes[l] = fmaf(bf16_to_float(w[i + 2 * l + 1]), y[i + 2 * l + 1], lanes[l])
+            lanes[l] = fmaf(bf16_to_float(w[i + 2 * l]), y[i + 2 * l], lanes[l])
         i += 2 * n
     return i
 
@@ -146,37 +166,66 @@ cdef inline float dot_tiled(int type, const char *x, const float *y, int64_t K) 
     return sum_of_lanes(lanes, TILED_LANES)
 
 
-cdef inline float float_dot(int type, bint tiled, const char *x, const float *y, int64_t K) noexcept nogil:
-    """The type is a constant in each call, so that each gets a loop of its own."""
-    if type == GGML_TYPE_F32:
-        return dot_tiled(GGML_TYPE_F32, x, y, K) if tiled else dot_floats(GGML_TYPE_F32, x, y, K)
-    if type == GGML_TYPE_F16:
-        return dot_tiled(GGML_TYPE_F16, x, y, K) if tiled else dot_floats(GGML_TYPE_F16, x, y, K)
-    return dot_tiled(GGML_TYPE_BF16, x, y, K) if tiled else dot_floats(GGML_TYPE_BF16, x, y, K)
+# ------------------------------------------------------------------------------------------------------- 8-bit columns
+# Columns of src1 one after the other; codes, scales and sums of a column lie apart, so that codes are read in whole
+# vectors. (The fast products want several columns side by side: code_panels.pxd.)
+
+cdef struct q8_column:  # an activation column for quantized weights
+    const int8_t *q
+    const float *d
+    const float *s       # d * sum of q, rounded to half as in the block field; or, in the same place,
+    const int16_t *sums  # for super-blocks: the sums of every 16 codes
+
+
+cdef inline int64_t align64(int64_t n) noexcept nogil:
+    return (n + 63) & ~<int64_t>63
+
+
+cdef inline int64_t q8_column_bytes(int64_t K) noexcept nogil:
+    return align64(K) + 2 * align64(K // 32 * 4)
+
+
+cdef inline q8_column q8_column_at(char *columns, int64_t K, int64_t column) noexcept nogil:
+    cdef char *p = columns + column * q8_column_bytes(K)
+    cdef q8_column y
+    y.q = <const int8_t *>p
+    y.d = <const float *>(p + align64(K))
+    y.s = <const float *>(p + align64(K) + align64(K // 32 * 4))
+    y.sums = <const int16_t *>y.s
+    return y
+
+
+cdef inline void q8_columns(const ggml_compute_params *params, const ggml_tensor *b, int weight_type,
+                            char *columns) noexcept nogil:
+    """This thread's share of the 8-bit columns."""
+    cdef int64_t K = b.ne[0], pieces = (K + PIECE - 1) // PIECE, block_size = TYPES[weight_type].block
+    cdef int64_t first, end, unit, column, k, last, block
+    cdef float sum = 0
+    cdef int8_t *q
+    cdef q8_column y
+    share(params, b.ne[1] * b.ne[2] * b.ne[3] * pieces, &first, &end)
+    for unit in range(first, end):
+        column = unit // pieces
+        k = unit % pieces * PIECE
+        last = min(K, k + PIECE)
+        y = q8_column_at(columns, K, column)
+        while k < last:
+            q = <int8_t *>y.q + k
+            block = k // block_size
+            (<float *>y.d)[block] = q8_codes(b, weight_type, column, k, q, &sum)
+            if block_size == 256:
+                sums_of_16(q, <int16_t *>y.sums + 16 * block)
+            else:
+                (<float *>y.s)[block] = sum
+            k += block_size
 
 
 # ------------------------------------------------------------------------------------------------------------ quantized
-cdef inline void add_scaled(float d, vint sums, float *lanes, int n) noexcept nogil:
-    """The first n sums, times d, each to its lane."""
-    cdef const int32_t *values = <const int32_t *>&sums
-    cdef int l
-    for l in range(n):
-        lanes[l] = fmaf(d, <float>values[l], lanes[l])
-
-
 cdef inline vs8 codes_of(int type, const char *x) noexcept nogil:
     """What a block's scale is multiplied with, 32 numbers."""
-    if type == GGML_TYPE_Q8_0:
-        return load_s8((<const block_q8_0 *>x).qs)
-    if type == GGML_TYPE_IQ4_NL:
-        return load_nonlinear((<const block_iq4_nl *>x).qs)
-    if type == GGML_TYPE_Q4_0:
-        return <vs8>(load_nibbles((<const block_q4_0 *>x).qs) - 8)
-    if type == GGML_TYPE_Q5_0:
-        return <vs8>((load_nibbles((<const block_q5_0 *>x).qs) | load_fifth_bits((<const block_q5_0 *>x).qh)) - 16)
-    if type == GGML_TYPE_Q4_1:
-        return <vs8>load_nibbles((<const block_q4_1 *>x).qs)
-    return <vs8>(load_nibbles((<const block_q5_1 *>x).qs) | load_fifth_bits((<const block_q5_1 *>x).qh))
+    if TYPES[type].is_signed:
+        return signed_codes(type, x)
+    return <vs8>(slice_codes(type, x, 0) - <uint8_t>TYPES[type].zero)
 
 
 cdef inline vint products_of(int type, const char *x, const int8_t *q) noexcept nogil:
@@ -204,36 +253,37 @@ cdef inline float dot_whole_blocks(int type, const char *x, q8_column y, int64_t
     cdef int64_t i
     for i in range(nb):
         total = add_whole(scales_of(x, y.d[i]), products_of(type, x, y.q + 32 * i), total)
-        x += block_bytes(type)
+        x += TYPES[type].bytes
     return total
 
 
 cdef inline float dot_blocks(int type, const char *x, q8_column y, int64_t nb) noexcept nogil:
     """m follows d where there is one."""
-    cdef float lanes[8]
+    cdef veight lanes = no_sums()
     cdef float minima = 0
     cdef int64_t i
-    memset(lanes, 0, sizeof(lanes))
     for i in range(nb):
-        if has_minimum(type):
+        if TYPES[type].minimum:
             minima = fmaf(half_to_float((<const uint16_t *>x)[1]), y.s[i], minima)
-        add_scaled(scales_of(x, y.d[i]), products_of(type, x, y.q + 32 * i), lanes, 8)
-        x += block_bytes(type)
-    return sum_of_lanes(lanes, 8) + minima
+        lanes = add_scaled(scales_of(x, y.d[i]), products_of(type, x, y.q + 32 * i), lanes)
+        x += TYPES[type].bytes
+    return sum_of_lanes(<float *>&lanes, 8) + minima
 
 
 cdef inline float dot_pairs_of_blocks(int type, const char *x, q8_column y, int64_t nb) noexcept nogil:
     """Eight lanes for either of two neighbouring blocks; a last block without a neighbour is added as a whole."""
-    cdef float lanes[16]
-    cdef int64_t i
-    memset(lanes, 0, sizeof(lanes))
-    for i in range(nb & ~<int64_t>1):
-        add_scaled(scales_of(x, y.d[i]), products_of(type, x, y.q + 32 * i), lanes + 8 * (i & 1), 8)
-        x += block_bytes(type)
-    if nb & 1:
-        i = nb - 1
-        return add_whole(scales_of(x, y.d[i]), products_of(type, x, y.q + 32 * i), sum_of_lanes(lanes, 16))
-    return sum_of_lanes(lanes, 16)
+    cdef veight even = no_sums(), odd = no_sums()
+    cdef int64_t i = 0
+    cdef float total
+    while i + 2 <= nb:
+        even = add_scaled(scales_of(x, y.d[i]), products_of(type, x, y.q + 32 * i), even)
+        x += TYPES[type].bytes
+        odd = add_scaled(scales_of(x, y.d[i + 1]), products_of(type, x, y.q + 32 * i + 32), odd)
+        x += TYPES[type].bytes
+        i += 2
+    even = even + odd
+    total = sum_of_lanes(<float *>&even, 8)
+    return total if i == nb else add_whole(scales_of(x, y.d[i]), products_of(type, x, y.q + 32 * i), total)
 
 
 cdef inline vint offset_products(int type, const scales_t *s, const int8_t *q) noexcept nogil:
@@ -241,7 +291,7 @@ cdef inline vint offset_products(int type, const scales_t *s, const int8_t *q) n
     cdef char offset[32]
     cdef vint products = zero_ints()
     cdef int j
-    memset(offset, <int>-code_offset(type), 32)
+    memset(offset, TYPES[type].zero, 32)
     for j in range(8):
         products = products + dot_scaled(load_u8(offset), load_s8(q + 32 * j), s.scale[2 * j], s.scale[2 * j + 1])
     return products
@@ -260,83 +310,99 @@ cdef inline vint four_minima(const scales_t *s, const int16_t *sums) noexcept no
 
 cdef inline float dot_super(int type, const char *x, q8_column y, int64_t nb) noexcept nogil:
     """Super-blocks. Q2_K's minima go to the same lanes, Q4_K's to four lanes of their own, Q5_K's to one."""
-    cdef float lanes[8]
-    cdef float minima[4]
+    cdef veight lanes = no_sums(), minima = no_sums()
+    cdef float minimum = 0
     cdef scales_t s
     cdef vint products, low
     cdef int64_t i
     cdef int j
-    memset(lanes, 0, sizeof(lanes))
-    memset(minima, 0, sizeof(minima))
     for i in range(nb):
         read_scales(type, x, &s)
         if type == GGML_TYPE_Q2_K:
-            add_scaled(-y.d[i] * s.d_minimum, dot_s16(s.minimum, y.sums + 16 * i), lanes, 8)
+            lanes = add_scaled(-y.d[i] * s.d_minimum, dot_s16(s.minimum, y.sums + 16 * i), lanes)
         elif type == GGML_TYPE_Q4_K:
-            add_scaled(-y.d[i] * s.d_minimum, four_minima(&s, y.sums + 16 * i), minima, 4)
+            minima = add_scaled(-y.d[i] * s.d_minimum, four_minima(&s, y.sums + 16 * i), minima)
         elif type == GGML_TYPE_Q5_K:
             low = four_minima(&s, y.sums + 16 * i)
-            minima[0] = fmaf(-y.d[i] * s.d_minimum, <float>((<int32_t *>&low)[0] + (<int32_t *>&low)[1]
-                                                            + (<int32_t *>&low)[2] + (<int32_t *>&low)[3]), minima[0])
+            minimum = add_whole(-y.d[i] * s.d_minimum, low, minimum)
         products = zero_ints()
         for j in range(8):
             products = products + dot_scaled(slice_codes(type, x, j), load_s8(y.q + 256 * i + 32 * j),
                                              s.scale[2 * j], s.scale[2 * j + 1])
-        if code_offset(type) != 0:
+        if TYPES[type].zero > 0:
             products = products - offset_products(type, &s, y.q + 256 * i)
-        add_scaled(s.d * y.d[i], products, lanes, 8)
-        x += block_bytes(type)
-    return sum_of_lanes(lanes, 8) + sum_of_lanes(minima, 4)
-
-
-cdef inline float quantized_dot(int type, bint tiled, const char *x, q8_column y, int64_t K) noexcept nogil:
-    """The type is a constant in each call, so that each gets a loop of its own."""
-    if type == GGML_TYPE_Q4_0:
-        if tiled:
-            return dot_whole_blocks(GGML_TYPE_Q4_0, x, y, K // 32)
-        return dot_blocks(GGML_TYPE_Q4_0, x, y, K // 32)
-    if type == GGML_TYPE_Q4_1:
-        return dot_blocks(GGML_TYPE_Q4_1, x, y, K // 32)
-    if type == GGML_TYPE_Q5_0:
-        return dot_blocks(GGML_TYPE_Q5_0, x, y, K // 32)
-    if type == GGML_TYPE_Q5_1:
-        return dot_blocks(GGML_TYPE_Q5_1, x, y, K // 32)
-    if type == GGML_TYPE_Q8_0:
-        return dot_blocks(GGML_TYPE_Q8_0, x, y, K // 32)
-    if type == GGML_TYPE_IQ4_NL:
-        if tiled:
-            return dot_blocks(GGML_TYPE_IQ4_NL, x, y, K // 32)
-        return dot_pairs_of_blocks(GGML_TYPE_IQ4_NL, x, y, K // 32)
-    if type == GGML_TYPE_Q2_K:
-        return dot_super(GGML_TYPE_Q2_K, x, y, K // 256)
-    if type == GGML_TYPE_Q3_K:
-        return dot_super(GGML_TYPE_Q3_K, x, y, K // 256)
+        lanes = add_scaled(s.d * y.d[i], products, lanes)
+        x += TYPES[type].bytes
     if type == GGML_TYPE_Q4_K:
-        return dot_super(GGML_TYPE_Q4_K, x, y, K // 256)
-    if type == GGML_TYPE_Q5_K:
-        return dot_super(GGML_TYPE_Q5_K, x, y, K // 256)
-    return dot_super(GGML_TYPE_Q6_K, x, y, K // 256)
+        minimum = sum_of_lanes(<float *>&minima, 4)
+    return sum_of_lanes(<float *>&lanes, 8) + minimum
 
 
 # ------------------------------------------------------------------------------------------------------- whole tensors
-cdef bint is_weight_type(int type) noexcept nogil:
-    return (is_float_type(type) or GGML_TYPE_Q4_0 <= type <= GGML_TYPE_Q8_0 or type == GGML_TYPE_IQ4_NL
-            or GGML_TYPE_Q2_K <= type <= GGML_TYPE_Q6_K)
+cdef struct stretch_t:  # some rows of a matrix of weights, and what they are multiplied with
+    const char *rows
+    int64_t row_bytes
+    int64_t n_rows
+    const char *columns
+    int64_t column_bytes
+    int64_t n_columns
+    int64_t K
+    char *out
+    int64_t nb1
+    bint tiled
+
+ctypedef void (*multiply_t)(int type, const stretch_t *s, int64_t start, int64_t end) noexcept nogil
+
+cdef extern from * nogil:
+    void quantized_of "STEPGGML_FOR_QUANTIZED"(multiply_t function, int type, const stretch_t *s, int64_t start,
+                                               int64_t end)
+    void floats_of "STEPGGML_FOR_FLOATS"(multiply_t function, int type, const stretch_t *s, int64_t start, int64_t end)
 
 
-cdef bint is_known(const ggml_tensor *dst) noexcept nogil:
-    """Whether the kernel handles these types and strides."""
-    cdef const ggml_tensor *a = dst.src[0]
-    cdef const ggml_tensor *b = dst.src[1]
-    if not is_weight_type(a.type) or b.type != GGML_TYPE_F32 and b.type != partner_type(a.type):
-        return False
-    if a.nb[0] != ggml_type_size(a.type) or b.nb[0] != ggml_type_size(b.type):
-        return False
-    if dst.type != GGML_TYPE_F32 or dst.nb[0] != 4:
-        return False
-    if a.ne[0] != b.ne[0] or a.ne[0] % ggml_blck_size(a.type) != 0 or a.ne[2] == 0 or a.ne[3] == 0:
-        return False
-    return b.ne[2] % a.ne[2] == 0 and b.ne[3] % a.ne[3] == 0
+cdef inline void multiply_quantized(int type, const stretch_t *s, int64_t start, int64_t end) noexcept nogil:
+    """The rows times columns start .. end."""
+    cdef int64_t nb = s.K // TYPES[type].block, r, j
+    cdef const char *x = s.rows
+    cdef q8_column y
+    cdef float *result
+    for r in range(s.n_rows):
+        for j in range(start, end):
+            y = q8_column_at(<char *>s.columns, s.K, j)
+            result = <float *>(s.out + j * s.nb1) + r
+            if TYPES[type].block == 256:
+                result[0] = dot_super(type, x, y, nb)
+            elif type == GGML_TYPE_Q4_0 and s.tiled:
+                result[0] = dot_whole_blocks(type, x, y, nb)
+            elif type == GGML_TYPE_IQ4_NL and not s.tiled:
+                result[0] = dot_pairs_of_blocks(type, x, y, nb)
+            else:
+                result[0] = dot_blocks(type, x, y, nb)
+        x += s.row_bytes
+
+
+cdef inline void multiply_floats(int type, const stretch_t *s, int64_t start, int64_t end) noexcept nogil:
+    cdef const char *x = s.rows
+    cdef const float *y
+    cdef float *result
+    cdef int64_t r, j
+    for r in range(s.n_rows):
+        for j in range(start, end):
+            y = <const float *>(s.columns + j * s.column_bytes)
+            result = <float *>(s.out + j * s.nb1) + r
+            result[0] = dot_tiled(type, x, y, s.K) if s.tiled else dot_floats(type, x, y, s.K)
+        x += s.row_bytes
+
+
+cdef void multiply(int type, const stretch_t *s) noexcept nogil:
+    """All rows times all columns, some columns at a time."""
+    cdef int64_t start = 0, end
+    while start < s.n_columns:
+        end = min(start + COLUMN_BLOCK, s.n_columns)
+        if is_quantized(type):
+            quantized_of(multiply_quantized, type, s, start, end)
+        else:
+            floats_of(multiply_floats, type, s, start, end)
+        start = end
 
 
 cdef bint is_tiled(const ggml_tensor *a, const ggml_tensor *b) noexcept nogil:
@@ -349,44 +415,22 @@ cdef bint is_tiled(const ggml_tensor *a, const ggml_tensor *b) noexcept nogil:
         return b.ne[1] >= 2
     if b.ne[1] < 2 or a.ne[0] % (2 * TILED_LANES if a.type == GGML_TYPE_BF16 else TILED_LANES) != 0 or a.ne[1] % 4 != 0:
         return False
-    return b.type != partner_type(a.type) or ggml_is_contiguous(b)
-
-
-cdef void multiply(const ggml_tensor *a, const char *rows, int64_t n_rows, const char *columns, int64_t column_bytes,
-                   int64_t first_column, int64_t n_columns, char *out, int64_t nb1, bint tiled) noexcept nogil:
-    """n_rows weight rows times n_columns columns, some columns at a time. columns: floats, or 8-bit codes when
-    column_bytes is 0, counted from first_column on.
-    """
-    cdef int64_t K = a.ne[0], start = 0, end, r, j
-    cdef const char *row
-    cdef float *result
-    while start < n_columns:
-        end = min(start + COLUMN_BLOCK, n_columns)
-        row = rows
-        for r in range(n_rows):
-            for j in range(start, end):
-                result = <float *>(out + j * nb1) + r
-                if column_bytes == 0:
-                    result[0] = quantized_dot(a.type, tiled, row, q8_column_at(<char *>columns, K, first_column + j), K)
-                else:
-                    result[0] = float_dot(a.type, tiled, row, <const float *>(columns + j * column_bytes), K)
-            row += a.nb[1]
-        start = end
+    return b.type != TYPES[a.type].partner or ggml_is_contiguous(b)
 
 
 cdef int mul_mat(const ggml_compute_params *params, ggml_tensor *dst, bint tiles) noexcept nogil:
     """Convert src1, then this thread's part of the weight rows of all matrices, end to end."""
     cdef const ggml_tensor *a = dst.src[0]
     cdef const ggml_tensor *b = dst.src[1]
-    cdef int64_t n_columns = b.ne[1], n_matrices = b.ne[2] * b.ne[3], K = b.ne[0]
-    cdef int64_t first, end, row, n, i2, i3
-    cdef bint quantized = ggml_blck_size(a.type) > 1, as_it_is = a.type == GGML_TYPE_F32
-    cdef bint tiled = tiles and is_tiled(a, b)
+    cdef int64_t n_matrices = b.ne[2] * b.ne[3], K = b.ne[0], first, end, row, matrix
+    cdef bint quantized = is_quantized(a.type), as_it_is = a.type == GGML_TYPE_F32
     cdef char *columns = NULL
-    cdef const char *matrix
-    cdef char *out
+    cdef stretch_t s
+    if not product_fits(dst) or params.threadpool == NULL:
+        return UNSUPPORTED
+    s.column_bytes = b.nb[1] if as_it_is else (q8_column_bytes(K) if quantized else K * 4)
     if not as_it_is:
-        columns = team_scratch(params, n_columns * n_matrices * (q8_column_bytes(K) if quantized else K * 4))
+        columns = team_scratch(params, b.ne[1] * n_matrices * s.column_bytes)
         if columns == NULL:
             return ASSERTION
         if quantized:
@@ -394,37 +438,31 @@ cdef int mul_mat(const ggml_compute_params *params, ggml_tensor *dst, bint tiles
         else:
             float_columns(params, b, a.type, <float *>columns)
         ggml_barrier(params)
+    s.K = K
+    s.n_columns = b.ne[1]
+    s.row_bytes = a.nb[1]
+    s.nb1 = dst.nb[1]
+    s.tiled = tiles and is_tiled(a, b)
     share(params, a.ne[1] * n_matrices, &first, &end)
     while first < end:
+        matrix = first // a.ne[1]
         row = first % a.ne[1]
-        n = min(a.ne[1] - row, end - first)
-        i2 = first // a.ne[1] % b.ne[2]
-        i3 = first // a.ne[1] // b.ne[2]
-        matrix = (<char *>a.data + i2 // (b.ne[2] // a.ne[2]) * <int64_t>a.nb[2]
-                  + i3 // (b.ne[3] // a.ne[3]) * <int64_t>a.nb[3] + row * <int64_t>a.nb[1])
-        out = <char *>dst.data + i2 * <int64_t>dst.nb[2] + i3 * <int64_t>dst.nb[3] + row * 4
-        row = (i3 * b.ne[2] + i2) * n_columns
-        if quantized:
-            multiply(a, matrix, n, columns, 0, row, n_columns, out, dst.nb[1], tiled)
-        elif as_it_is:
-            multiply(a, matrix, n, column_of(b, row), b.nb[1], 0, n_columns, out, dst.nb[1], tiled)
-        else:
-            multiply(a, matrix, n, columns + row * K * 4, K * 4, 0, n_columns, out, dst.nb[1], tiled)
-        first += n
+        s.n_rows = min(a.ne[1] - row, end - first)
+        s.rows = matrix_of(a, b, matrix) + row * <int64_t>a.nb[1]
+        s.columns = column_of(b, matrix * b.ne[1]) if as_it_is else columns + matrix * b.ne[1] * s.column_bytes
+        s.out = result_of(dst, matrix) + row * 4
+        multiply(a.type, &s)
+        first += s.n_rows
     return DONE
 
 
 cdef int mul_mat_ggml(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:
     """The sums of ggml by itself, as its gpt-2 example is built."""
-    if not is_known(dst) or params.threadpool == NULL:
-        return UNSUPPORTED
     return mul_mat(params, dst, False)
 
 
 cdef int mul_mat_llama_cpp(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:
     """The sums of llama.cpp, which multiplies prompts in tiles."""
-    if not is_known(dst) or params.threadpool == NULL:
-        return UNSUPPORTED
     return mul_mat(params, dst, True)
 
 

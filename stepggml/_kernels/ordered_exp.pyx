@@ -9,11 +9,12 @@ from libc.math cimport INFINITY, expf
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
 from .ggml cimport (
-    DONE, GGML_TYPE_F16, GGML_TYPE_F32, UNSUPPORTED, ggml_compute_params, ggml_is_contiguous, ggml_nrows, ggml_tensor,
-    param_f32, row_at, same_shape,
+    DONE, UNSUPPORTED, ggml_compute_params, ggml_is_contiguous, ggml_nrows, ggml_tensor, param_f32, row_at,
+    same_shape,
 )
 from .simd cimport bits_of_float, float_from_bits, half_to_float
 from .team cimport share
+from .types cimport GGML_TYPE_F16, GGML_TYPE_F32
 
 cdef extern from * nogil:
     float fmaf "__builtin_fmaf"(float a, float b, float c)

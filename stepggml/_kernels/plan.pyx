@@ -13,10 +13,9 @@ import threading
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free
 
-from .ggml cimport (
-    DONE, ggml_blck_size, ggml_compute_params, ggml_nelements, ggml_tensor, ggml_threadpool, ggml_type_size, kernel_t,
-)
+from .ggml cimport DONE, ggml_compute_params, ggml_nelements, ggml_tensor, ggml_threadpool, kernel_t
 from .team cimport atomic_add, atomic_load, atomic_store, barrier_wait, pause, sched_yield
+from .types cimport ggml_blck_size, ggml_type_size
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1

@@ -5,8 +5,8 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
 from .blocks cimport floats_to_row, row_to_floats
-from .ggml cimport ggml_blck_size, ggml_type_size
 from .groups cimport GROUP_ROWS, place_blocks, take_row
+from .types cimport ggml_blck_size, ggml_type_size
 
 cdef extern from "sys/mman.h" nogil:
     int MADV_DONTNEED

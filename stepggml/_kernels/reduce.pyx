@@ -6,11 +6,9 @@ Compiled with SUM_FLAGS: gcc may keep several partial sums, one per lane of a ve
 from libc.math cimport INFINITY, sqrtf
 from libc.stdint cimport int32_t, int64_t
 
-from .ggml cimport (
-    DONE, GGML_TYPE_F32, GGML_TYPE_I32, UNSUPPORTED, ggml_compute_params, ggml_nrows, ggml_tensor, param_f32, row_at,
-    same_shape,
-)
+from .ggml cimport DONE, UNSUPPORTED, ggml_compute_params, ggml_nrows, ggml_tensor, param_f32, row_at, same_shape
 from .team cimport share
+from .types cimport GGML_TYPE_F32, GGML_TYPE_I32
 
 cdef inline bint rows_are_dense(const ggml_tensor *a, const ggml_tensor *dst) noexcept nogil:
     return (a.type == GGML_TYPE_F32 and dst.type == GGML_TYPE_F32 and a.nb[0] == 4 and dst.nb[0] == 4

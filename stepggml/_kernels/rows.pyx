@@ -6,18 +6,21 @@ which source and destination both stay in one row, so that each stretch is one l
 from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.string cimport memcpy
 
-from .blocks cimport floats_to_row, row_to_floats
+from .blocks cimport can_be_read, can_be_written, floats_to_row, row_to_floats
 from .codes cimport V_BYTES, WORD_VECTORS, transpose_words
 from .ggml cimport (
-    ASSERTION, DONE, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_I32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q2_K,
-    GGML_TYPE_Q6_K, QK_K, UNSUPPORTED, block_bytes, ggml_blck_size, ggml_compute_params, ggml_is_contiguous,
-    ggml_nelements, ggml_nrows, ggml_tensor, ggml_type_size, row_at, same_shape,
+    ASSERTION, DONE, UNSUPPORTED, ggml_compute_params, ggml_is_contiguous, ggml_nelements, ggml_nrows,
+    ggml_tensor, row_at, same_shape,
 )
 from .groups cimport GROUP_ROWS, group_block_bytes, is_repacked, take_row
 from .simd cimport V_LANES, bf16_to_float, float_to_bf16, float_to_half, half_to_float, prefetch
 from .team cimport share
+from .types cimport (
+    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_I32, ggml_blck_size, ggml_type_size,
+)
 
 cdef enum:
+    STRETCH = 256  # elements that one thread copies at least: whole blocks of every type
     CHUNK = 512  # floats converted at a time, a whole number of blocks
     TILE = 16    # a matrix is transposed in squares of this: 64 bytes of floats, a cache line
     SHORT = 640  # elements: what is read for rows of that length stays in the second cache
@@ -36,7 +39,7 @@ cdef int ggml_compute_forward_get_rows(const ggml_compute_params *params, ggml_t
         return UNSUPPORTED
     if dst.type != (GGML_TYPE_I32 if a.type == GGML_TYPE_I32 else GGML_TYPE_F32):
         return UNSUPPORTED
-    if not has_floats(a.type) and a.type != GGML_TYPE_I32:
+    if not can_be_read(a.type) and a.type != GGML_TYPE_I32:
         return UNSUPPORTED
     for row in range(n_indices):
         index = (<int32_t *>index_at(b, row))[0]
@@ -72,16 +75,6 @@ cdef void row_of_group(int type, const char *group, int r, float *y, int64_t n) 
 
 cdef inline char *index_at(const ggml_tensor *b, int64_t n) noexcept nogil:
     return row_at(b, n // b.ne[0]) + n % b.ne[0] * <int64_t>b.nb[0]
-
-
-cdef inline bint has_floats(int type) noexcept nogil:
-    """Whether row_to_floats knows the type."""
-    return type == GGML_TYPE_F32 or type == GGML_TYPE_F16 or type == GGML_TYPE_BF16 or block_bytes(type) > 0
-
-
-cdef inline bint can_be_written(int type) noexcept nogil:
-    """Whether floats_to_row knows the type."""
-    return has_floats(type) and not GGML_TYPE_Q2_K <= type <= GGML_TYPE_Q6_K and type != GGML_TYPE_IQ4_NL
 
 
 # ------------------------------------------------------------------------------------------------------- DUP, CPY, CONT
@@ -317,7 +310,7 @@ cdef int ggml_compute_forward_dup(const ggml_compute_params *params, ggml_tensor
     cdef bint a_blocks = ggml_blck_size(a.type) > 1, dst_blocks = ggml_blck_size(dst.type) > 1
     if size == 0 or ggml_type_size(dst.type) == 0 or ggml_nelements(a) != n:
         return UNSUPPORTED
-    if a.type != dst.type and not (has_floats(a.type) and can_be_written(dst.type)):
+    if a.type != dst.type and not (can_be_read(a.type) and can_be_written(dst.type)):
         return UNSUPPORTED
     if a.type == dst.type and ggml_is_contiguous(a) and ggml_is_contiguous(dst):
         step = ggml_blck_size(a.type)
@@ -329,9 +322,9 @@ cdef int ggml_compute_forward_dup(const ggml_compute_params *params, ggml_tensor
     if is_transpose(a, dst):
         copy_transposed(params, a, dst)
         return DONE
-    share(params, n // QK_K + (n % QK_K != 0), &first, &end)  # whole stretches: a thread never has half a block
-    first *= QK_K
-    end = min(end * QK_K, n)
+    share(params, n // STRETCH + (n % STRETCH != 0), &first, &end)  # whole stretches: a thread never has half a block
+    first *= STRETCH
+    end = min(end * STRETCH, n)
     if a_blocks or dst_blocks:
         copy_quantized(a, dst, first, end)
     else:

@@ -5,15 +5,11 @@ A dense F32 row is used where it lies; anything else goes through a buffer of ST
 """
 from libc.stdint cimport int64_t, uint16_t
 
-from .ggml cimport GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32
 from .simd cimport bf16_to_float, bf16s_to_floats, float_to_bf16, float_to_half, half_to_float, halfs_to_floats
+from .types cimport GGML_TYPE_F16, GGML_TYPE_F32
 
 cdef enum:
     STRIP = 256
-
-
-cdef inline bint is_float_type(int type) noexcept nogil:
-    return type == GGML_TYPE_F32 or type == GGML_TYPE_F16 or type == GGML_TYPE_BF16
 
 
 cdef inline const float *strip_in(int type, const char *p, int64_t step, float *buffer, int64_t n) noexcept nogil:

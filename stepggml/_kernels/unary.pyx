@@ -11,8 +11,9 @@ from .ggml cimport DONE, UNSUPPORTED, ggml_compute_params, ggml_nrows, ggml_tens
 from .simd cimport (
     V_LANES, float_to_half, half_to_float, v_load, v_look_up, v_set1, v_store, v_within, vfloat,
 )
-from .strips cimport STRIP, is_float_type, strip_at, strip_in, strip_out
+from .strips cimport STRIP, strip_at, strip_in, strip_out
 from .team cimport share
+from .types cimport is_float_type
 
 ctypedef void (*unary_t)(const float *x, float *y, int64_t n) noexcept nogil
 
