@@ -18,7 +18,6 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 from kernel_tensor import (  # noqa: E402
     BLOCK,
-    ELEMENTS,
     F16,
     F32,
     IQ4_NL,
@@ -30,6 +29,7 @@ from kernel_tensor import (  # noqa: E402
     WEIGHT_TYPES,
     Tensor,
     empty,
+    random_blocks,
     tensor,
 )
 
@@ -37,9 +37,6 @@ from stepggml import _kernels  # noqa: E402
 
 rng = np.random.default_rng(0)
 TYPES = (*WEIGHT_TYPES, IQ4_NL, *K_QUANTS)
-# where the halves lie in a block
-HALVES = {2: (0,), 3: (0, 2), 6: (0,), 7: (0, 2), 8: (0,), 20: (0,)}
-HALVES |= {10: (80, 82), 11: (108,), 12: (0, 2), 13: (0, 2), 14: (208,)}
 
 
 class Bench:
@@ -72,8 +69,8 @@ class Bench:
         """Time nodes of one op; `amount` is the work of all of them in 1e9 units."""
         if self.only not in name:
             return
-        name_of_kernel = op if op.startswith("measure_") else f"ggml_compute_forward_{op}"
-        kernel = _kernels.kernel_address(name_of_kernel, self.variant)
+        kernel = _kernels.kernel_address(f"ggml_compute_forward_{op}", self.variant)
+        kernel = kernel or _kernels.kernel_address(op, self.variant)
         seconds = self.seconds([(kernel, node.addr, self.n_threads) for node in nodes])
         microseconds = seconds * 1e6 / len(nodes)
         print(f"{self.variant:7} {self.n_threads} {name:34} {microseconds:10.1f} us {amount / seconds:9.1f} {unit}")
@@ -96,10 +93,7 @@ def limits(bench: Bench) -> None:
 def random_weights(type_id: int, K: int, M: int) -> Tensor:
     """Weights whose bytes are random but whose scales are small numbers."""
     if type_id in BLOCK:
-        blocks = rng.integers(0, 256, (M * K // ELEMENTS[type_id], BLOCK[type_id]), np.uint8)
-        for at in HALVES[type_id]:
-            blocks[:, at : at + 2] = np.frombuffer(np.float16(0.01).tobytes(), np.uint8)
-        return Tensor(type_id, (K, M), blocks.reshape(-1))
+        return random_blocks(type_id, K, M, rng)
     if type_id == F32:
         return Tensor(F32, (K, M), rng.standard_normal((M, K), np.float32))
     values = rng.standard_normal((M, K), np.float32)
@@ -128,6 +122,19 @@ def matmuls(bench: Bench) -> None:
             a = random_weights(type_id, K, M)
             dst = empty(M, N).set_src(a, tensor(rng.standard_normal((N, K)).astype(np.float32)))
             bench.line(f"gemm {NAMES[type_id]} {K}x{M}x{N}", "mul_mat", [dst], 2e-9 * K * M * N, "Gop/s")
+
+
+def ladder(bench: Bench) -> None:
+    """The kernels of MUL_MAT from the plain loop to the fast ones, and those in ggml's order, on the same operands."""
+    K, M = 768, 3072
+    rungs = {F16: ("1_plain", "2_rows", "3_tiles"), Q4_0: ("1_plain", "4_groups", "5_codes")}
+    for type_id, names in rungs.items():
+        a = random_weights(type_id, K, M)
+        for N in (1, 128):
+            dst = empty(M, N).set_src(a, tensor(rng.standard_normal((N, K)).astype(np.float32)))
+            for kernel in (*(f"mul_mat_{name}" for name in names), "ordered_mul_mat_ggml", "ordered_mul_mat_llama.cpp"):
+                title = f"ladder {NAMES[type_id]} x{N} {kernel.removeprefix('mul_mat_')}"
+                bench.line(title, kernel, [dst], 2e-9 * K * M * N, "Gop/s")
 
 
 def attention(bench: Bench) -> None:
@@ -188,7 +195,7 @@ def main() -> None:
     assert SIZE
     for variant in arguments.variants:
         bench = Bench(variant, arguments.threads, arguments.repetitions, arguments.only)
-        for part in (limits, executor, matmuls, attention, element_wise):
+        for part in (limits, executor, matmuls, ladder, attention, element_wise):
             part(bench)
         bench.team.close()
 

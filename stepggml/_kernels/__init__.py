@@ -7,23 +7,40 @@ needs a feature that the CPU lacks scores 0. The environment variable STEPGGML_K
 
 Kernels are found by name, "ggml_compute_forward_<op>"; an op without a kernel is left to its readable reference in
 stepggml.ggml. This package imports nothing of stepggml above it.
+
+To read it, begin with reduce.pyx or maps.pyx: a kernel is a function of a thread's number and a tensor (ggml.pxd,
+team.pxd). Then the ladder of MUL_MAT, where nearly all time goes. Each of its files computes the whole product, and
+opens with what the one before could not do:
+
+    mul_mat_1_plain    any types, a row and a column as floats, one loop       blocks.pxd: blocks to floats
+    mul_mat_2_rows     float weights, row times column in vectors              simd.pxd: a vector of floats
+    mul_mat_3_tiles    float weights, tiles of sums in registers               squares.pxd: rows that become columns
+    mul_mat_4_groups   sixteen rows of small integers times one column         groups.pxd, codes.pxd, code_panels.pxd
+    mul_mat_5_codes    the same unpacked once, times many columns
+    mul_mat            which of them computes a product
+
+All of them know operands.pxd (where matrices lie, what src1 is rounded to) and types.pxd, the one table of types. The
+rest can be read in any order: attention, unary and exponential, rows (copies), quants; ordered and ordered_exp, which
+have real ggml's last bits; measure, the machine's limits; plan, the team and its walk through a graph. host/ computes
+no node. variants.py says what is compiled with which flags.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
 from typing import NamedTuple
 
-from .variants import KERNEL_MODULES, VARIANTS, variant_score
+from .variants import KERNEL_MODULES, MODULES_ON_DEMAND, VARIANTS, variant_score
 
 try:
     from .host.features import cpu_features
     from .host.growth import Growth
-    from .host.layout import struct_layout
+    from .host.layout import struct_layout, type_table
     from .host.sampling import largest, probabilities
     from .host.strings import split_strings
     from .plan import KERNELS as _VIEW_KERNELS
@@ -53,6 +70,7 @@ __all__ = [
     "quantize_row",
     "split_strings",
     "struct_layout",
+    "type_table",
     "unpack_groups",
     "variants",
 ]
@@ -108,16 +126,19 @@ _kernels: dict[str, dict[str, int]] = {}
 
 
 def _load(name: str) -> None:
-    """Import the modules of a variant and collect the addresses of its kernels."""
-    modules = {}
-    addresses = dict(_VIEW_KERNELS)
-    for module_name in KERNEL_MODULES:
-        module = importlib.import_module(f"{__name__}.{name}.{module_name}")
-        modules[module_name] = module
-        addresses.update(module.KERNELS)
-    modules["mul_mat"].connect(addresses)
-    _modules[name] = modules
-    _kernels[name] = addresses
+    """Import the modules of a variant that every run needs, and collect the addresses of its kernels."""
+    _modules[name] = {}
+    _kernels[name] = dict(_VIEW_KERNELS)
+    _import_modules(name, [module for module in KERNEL_MODULES if module not in MODULES_ON_DEMAND])
+    _modules[name]["mul_mat"].connect(_kernels[name])
+
+
+def _import_modules(name: str, module_names: Iterable[str]) -> None:
+    for module_name in module_names:
+        if module_name not in _modules[name]:
+            module = importlib.import_module(f"{__name__}.{name}.{module_name}")
+            _modules[name][module_name] = module
+            _kernels[name].update(module.KERNELS)
 
 
 def _loaded(variant: str | None) -> str:
@@ -136,7 +157,10 @@ def chosen() -> Variant:
 
 def kernel_address(name: str, variant: str | None = None) -> int:
     """Address of the kernel `ggml_compute_forward_<op>` of the variant in use, or of another one; 0: none."""
-    return _kernels[_loaded(variant)].get(name, 0)
+    loaded = _loaded(variant)
+    if name not in _kernels[loaded] and not name.startswith("ggml_compute_forward_"):
+        _import_modules(loaded, MODULES_ON_DEMAND)
+    return _kernels[loaded].get(name, 0)
 
 
 def kernel_names() -> list[str]:
@@ -146,7 +170,9 @@ def kernel_names() -> list[str]:
 
 def measurements(variant: str | None = None) -> dict[str, int]:
     """Kernels that measure the machine, for benches: name -> floating-point operations of one round of one thread."""
-    modules = _modules[_loaded(variant)]
+    loaded = _loaded(variant)
+    _import_modules(loaded, ["measure"])
+    modules = _modules[loaded]
     return {**modules["measure"].WORK, **modules["mul_mat_3_tiles"].WORK}
 
 

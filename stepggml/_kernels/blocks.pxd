@@ -22,9 +22,9 @@ from .slices cimport (
     moved_up, vs8, vu8,
 )
 from .types cimport (
-    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q8_0, GGML_TYPE_Q8_1, GGML_TYPE_Q8_K, SCALES_BYTES,
-    SCALES_NIBBLES, SCALES_Q3_K, SCALES_SIX_BITS, TYPES, high_shift, high_word, is_float_type, is_weight_type,
-    low_shift, low_word,
+    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q8_0, GGML_TYPE_Q8_1, GGML_TYPE_Q8_K,
+    SCALES_BYTES, SCALES_NIBBLES, SCALES_Q3_K, SCALES_SIX_BITS, TYPES, high_shift, high_word, is_float_type,
+    is_weight_type, low_shift, low_word,
 )
 
 ctypedef void (*to_floats_t)(int type, const char *x, float *y, int64_t n) noexcept nogil
@@ -32,7 +32,8 @@ ctypedef void (*from_floats_t)(int type, const float *x, char *y, int64_t n) noe
 
 cdef extern from * nogil:
     void to_floats_of "STEPGGML_FOR_QUANTIZED"(to_floats_t function, int type, const char *x, float *y, int64_t n)
-    void from_floats_of "STEPGGML_FOR_QUANTIZED"(from_floats_t function, int type, const float *x, char *y, int64_t n)
+    void from_floats_of "STEPGGML_FOR_QUANTIZED"(from_floats_t function, int type, const float *x, char *y,
+                                                  int64_t n)
 
 
 # --------------------------------------------------------------------------------------------------------------- codes
@@ -67,7 +68,7 @@ cdef inline vs8 signed_codes(int type, const char *block) noexcept nogil:
 
 
 # -------------------------------------------------------------------------------------------------------------- scales
-cdef struct scales_t:  # what a super-block's codes are multiplied with: sixteen sub-blocks of 16, or each of eight twice
+cdef struct scales_t:  # of a super-block's sixteen sub-blocks of 16; where a unit is 32 elements, each twice
     float d
     float d_minimum
     int16_t scale[16]
@@ -184,7 +185,8 @@ cdef inline void rounded_to_floats(int type, const char *x, float *y, int64_t n)
         if type == GGML_TYPE_Q8_1:
             decode_signed((<const block_q8_1 *>x)[i].qs, half_to_float((<const block_q8_1 *>x)[i].d), y + 32 * i)
         else:
-            decode_signed((<const block_q8_K *>x)[i >> 3].qs + 32 * (i & 7), (<const block_q8_K *>x)[i >> 3].d, y + 32 * i)
+            decode_signed((<const block_q8_K *>x)[i >> 3].qs + 32 * (i & 7), (<const block_q8_K *>x)[i >> 3].d,
+                          y + 32 * i)
 
 
 cdef inline void any_floats_to_floats(int type, const char *x, float *y, int64_t n) noexcept nogil:

@@ -78,7 +78,7 @@ cdef inline uint32_t gathered_fifth_bits(uint32_t x) noexcept nogil:
     return exchanged(exchanged(exchanged(exchanged(x, 1, 0x22222222), 2, 0xc0c0c0c), 7, 0xaa00aa), 14, 0xcccc)
 
 
-# ----------------------------------------------------------------------------------------------------- one row at a time
+# --------------------------------------------------------------------------------------------------- one row at a time
 cdef inline void place_row(int type, const char *row, int r, int64_t n_blocks, char *group) noexcept nogil:
     """n_blocks blocks of a row into place r of a group."""
     cdef int front = TYPES[type].front, back = TYPES[type].back, words = words_of(type), fifth = fifth_word(type)
@@ -127,7 +127,7 @@ cdef inline void take_row(int type, const char *group, int r, int64_t n_blocks, 
         group += 32 * back
 
 
-# ------------------------------------------------------------------------------------------------------- sixteen at once
+# ----------------------------------------------------------------------------------------------------- sixteen at once
 cdef inline void place_halves(const char *rows, int64_t step, char *out) noexcept nogil:
     cdef int r, part
     for r in range(GROUP_ROWS):
@@ -220,8 +220,7 @@ cdef inline int code_zero(int type) noexcept nogil:
 
 
 cdef inline vcodes block_codes(int type, const char *block, int w, int part) noexcept nogil:
-    """Word w of 8, of a block of 32. A byte has an element of the first half in its low nibble, one of the second above.
-    """
+    """Word w of 8, of a block of 32. A byte has an element of the first half below, one of the second half above."""
     cdef vcodes nibbles
     if TYPES[type].low_bits == 8:
         return c_flip(word(type, block, w, part))

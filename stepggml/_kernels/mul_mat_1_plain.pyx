@@ -8,7 +8,8 @@ Memory: each weight row is unpacked once, and then meets all columns; so weights
 waits for each addition to be done before the next, about four cycles per element, while the processor could do sixteen
 or thirty-two multiply-adds in every single one. That is the room that the other files use.
 
-Left out: everything that is done for speed. Registered as "mul_mat_1_plain", for tests and benches.
+Left out: everything that is done for speed; and that ggml rounds the sum of a block's codes to a half before a minimum
+is multiplied with it. Registered as "mul_mat_1_plain", for tests and benches.
 """
 from libc.stdint cimport int64_t
 

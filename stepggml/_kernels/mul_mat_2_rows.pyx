@@ -3,16 +3,16 @@
 What the plain loop (mul_mat_1_plain.pyx) cannot do: keep the processor busy. Its sum is one chain of additions. Here a
 row's products go to the lanes of four vectors, added up at the end: 64 chains with AVX-512.
 
-Then the memory sets the pace. To generate a token each weight is used once, so a token costs at least the time of reading
-all weights: two operations for every 4 bytes (F32) or 2 (F16), while one core can do a good 280 GFLOP/s beside 33 to 58
-GB/s (Zen 5, AVX-512). But a core that waits for each line as it comes gets half of what the memory can deliver. So lines
-are asked for well before they are needed; and one column of one matrix, token after token, is read from four places
-that lie far apart, for four streams keep more lines on their way than one.
+Then the memory sets the pace. To generate a token each weight is used once, so a token costs at least the time of
+reading all weights: two operations for every 4 bytes (F32) or 2 (F16), while one core can do a good 280 GFLOP/s beside
+33 to 58 GB/s (Zen 5, AVX-512). But a core that waits for each line as it comes gets half of what the memory can
+deliver. So lines are asked for well before they are needed; and one column of one matrix, token after token, is read
+from four places that lie far apart, for four streams keep more lines on their way than one.
 
 Rows are walked from end to end, each thread its own stretch. The matrices of a batch are attention heads, slices of the
 same wide rows in memory: so a few rows are done for all heads before the next few, and the memory is walked once.
 
-Mirrors ggml_vec_dot_f32, _f16, _bf16. Left out: reuse of a row from column to column by registers (mul_mat_3_tiles.pyx).
+Mirrors ggml_vec_dot_f32, _f16, _bf16. Left out: to keep weights in registers for several columns (mul_mat_3_tiles.pyx).
 `type` is F32, F16 or BF16, a constant in each call.
 """
 from libc.stdint cimport int64_t, uint16_t
@@ -74,9 +74,7 @@ cdef inline void prefetch_lines(const char *p, int64_t n) noexcept nogil:
 
 
 cdef inline vfloat partial_dot(int type, const char *x, const float *y, int64_t n, const char *ahead) noexcept nogil:
-    """The products of whole vectors, added up in the lanes of one. `ahead`: bytes to ask for, as many as the row has; or
-    NULL.
-    """
+    """The products of whole vectors, added up in the lanes of one. `ahead`: a row to ask for meanwhile, or NULL."""
     cdef vfloat a = v_set1(0), b = v_set1(0), c = v_set1(0), d = v_set1(0)
     cdef int64_t i = 0, size = weight_size(type)
     while i + 4 * V_LANES <= n:

@@ -106,7 +106,8 @@ cdef inline void fill_strip(const ggml_tensor *a, const char *rows, int64_t n_ro
         if r >= n_rows:
             memset(strip + r * STRIP_STEP, 0, depth * sizeof(float))
         else:
-            any_floats_to_floats(a.type, rows + r * <int64_t>a.nb[1] + k * <int64_t>a.nb[0], strip + r * STRIP_STEP, depth)
+            any_floats_to_floats(a.type, rows + r * <int64_t>a.nb[1] + k * <int64_t>a.nb[0], strip + r * STRIP_STEP,
+                                 depth)
 
 
 cdef inline void store_tile(const float *tile, int64_t width, char *dst, int64_t nb1, int64_t n_rows, int64_t n_columns,

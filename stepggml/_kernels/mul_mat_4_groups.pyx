@@ -90,7 +90,8 @@ cdef void pack_columns(const ggml_compute_params *params, const ggml_tensor *b, 
     cdef int64_t parts = (b.ne[0] + PIECE - 1) // PIECE, first, end, unit
     share(params, n_columns * parts, &first, &end)
     for unit in range(first, end):
-        pack_codes(b, type, unit // parts, 1, 1, unit % parts * PIECE, panels + unit // parts * panel_bytes(type, b.ne[0], 1))
+        pack_codes(b, type, unit // parts, 1, 1, unit % parts * PIECE,
+                   panels + unit // parts * panel_bytes(type, b.ne[0], 1))
 
 
 cdef int mul_mat_4_groups(const ggml_compute_params *params, ggml_tensor *dst) noexcept nogil:

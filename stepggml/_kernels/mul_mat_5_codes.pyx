@@ -1,8 +1,8 @@
 """MUL_MAT, quantized weights and many columns: tiles of integer sums, faster than multipliers of floats.
 
 What a group times one column (mul_mat_4_groups.pyx) cannot do: unpack a weight once for all columns. To unpack codes
-takes about as many instructions as to multiply with them; with the many columns of a prompt it is the larger part of the
-work, and done again for each. Here a stretch of a group, STRETCH elements of sixteen rows, is first unpacked into the
+takes about as many instructions as to multiply with them, and with the many columns of a prompt it is done again for
+each. Here a stretch of a group, STRETCH elements of sixteen rows, is first unpacked into the
 innermost cache: one byte per code, scale and minimum as floats (8 KB of codes, 4 KB of the others). Then it meets all
 columns, INT_WIDTH of them at a time in a panel (code_panels.pxd): per step one load of weights feeds a dot4 for each
 column, and the sums stay in registers.
@@ -64,7 +64,7 @@ cdef extern from * nogil:
                                            int64_t n_rows, int64_t k, int64_t n, stretch_t *s)
 
 
-# --------------------------------------------------------------------------------------------------- a stretch, unpacked
+# -------------------------------------------------------------------------------------------------- a stretch, unpacked
 cdef inline void write_block(int type, const char *block, int64_t first_unit, stretch_t *s) noexcept nogil:
     """The units of a block, the first of which is number first_unit of the stretch."""
     cdef int words = TYPES[type].unit // 4, unit, w, part
@@ -203,7 +203,7 @@ cdef inline int panel_width(int64_t n_columns) noexcept nogil:
 
 
 cdef inline int64_t panels_bytes(int type, int64_t K, int64_t n_columns) noexcept nogil:
-    """Room for K elements of n_columns columns, with those that are not there: where the panel of that column begins."""
+    """Room for K elements of n_columns columns, and of those that are not there: where that column's panel begins."""
     return panel_bytes(type, K, (n_columns + INT_WIDTH - 1) // INT_WIDTH * INT_WIDTH)
 
 

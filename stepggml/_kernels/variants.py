@@ -37,6 +37,9 @@ KERNEL_MODULES = {
     "measure": SUM_FLAGS,
 }
 
+# What a run does not need: imported when one of their kernels is asked for.
+MODULES_ON_DEMAND = ("mul_mat_1_plain", "ordered", "ordered_exp", "measure")
+
 # Compiled once, for any machine.
 PLAIN_MODULES = ("plan", "host.features", "host.growth", "host.layout", "host.sampling", "host.strings")
 

@@ -25,9 +25,10 @@ from kernel_tensor import (
     floats,
     guards_intact,
     nmse,
+    run,
+    run_kernel,
     weights,
 )
-from kernel_tensor import run as run_op
 from matmul_expected import expected, rounded
 
 from stepggml import _kernels
@@ -38,21 +39,10 @@ rng = np.random.default_rng(11)
 ORDERS = ("ggml", "llama.cpp")
 
 
-def run(name, dst, n_threads=1, variant=None):
-    work = np.zeros(1 << 16, np.uint8)
-    team = _kernels.Team(n_threads)
-    try:
-        kernel = _kernels.kernel_address(f"ordered_{name}", variant)
-        plan = _kernels.Plan([(kernel, dst.addr, n_threads)], small_bytes=0)
-        return plan.run(team, 0, work.ctypes.data, work.size, 0)[1]
-    finally:
-        team.close()
-
-
 def mul_mat(order, a, b_values, n_threads=1, variant=None):
     b = Tensor(F32, b_values.shape[::-1], np.ascontiguousarray(b_values))
     dst = empty(a.ne[1], b.ne[1], b.ne[2], b.ne[3]).set_src(a, b)
-    assert run(f"mul_mat_{order}", dst, n_threads, variant) == 0
+    assert run_kernel(f"ordered_mul_mat_{order}", dst, n_threads, variant) == 0
     assert guards_intact(dst)
     return dst.view().copy()
 
@@ -194,7 +184,7 @@ def test_permuted_operands(type_id, order):
     a = Tensor(type_id, (head, n_kv, n_head), k.memory, 0, (size, size * head * n_head, size * head, size * keys.size))
     b = Tensor(F32, (head, N, n_head), queries, 0, (4, 4 * head * n_head, 4 * head, 4 * queries.size))
     dst = empty(n_kv, N, n_head).set_src(a, b)
-    assert run(f"mul_mat_{order}", dst, 2) == 0
+    assert run_kernel(f"ordered_mul_mat_{order}", dst, 2) == 0
     w, q = floats(k).reshape(keys.shape), rounded(type_id, queries)[0]
     products = np.einsum("thd,nhd->hnt", w.astype(float), q.astype(float))
     assert guards_intact(dst) and nmse(dst.view()[0], products) < 1e-10
@@ -224,40 +214,10 @@ def test_all_variants_agree(type_id):
         for order in ORDERS:
             for variant in VARIANTS:
                 dst = empty(M, n_columns).set_src(a, b)
-                assert run(f"mul_mat_{order}", dst, 2, variant) == 0
+                assert run_kernel(f"ordered_mul_mat_{order}", dst, 2, variant) == 0
                 results.append(dst.view().copy())
         fast = empty(M, n_columns).set_src(a, b)
-        assert run_op("mul_mat", fast) == 0
+        assert run("mul_mat", fast) == 0
         for i, result in enumerate(results):
             assert (result == results[i // len(VARIANTS) * len(VARIANTS)]).all()
             assert nmse(result, fast.view()) < 1e-9
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# exp
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_soft_max_and_silu(variant):
-    for n in (1, 7, 16, 32, 45):
-        x = (rng.standard_normal((2, 3, 5, n)) * 10).astype(f32)
-        mask = np.where(rng.random((5, n)) < 0.3, -np.inf, 0).astype(f32)
-        mask[:, 0] = 0
-        dst = empty(n, 5, 3, 2).set_src(Tensor(F32, x.shape[::-1], x), Tensor(F32, (n, 5), mask)).set_params(0.5, 0.0)
-        assert run("soft_max", dst, 2, variant) == 0 and guards_intact(dst)
-        w = x.astype(float) * 0.5 + mask
-        e = np.exp(w - w.max(-1, keepdims=True))
-        assert nmse(dst.view(), e / e.sum(-1, keepdims=True)) < 1e-12
-        dst = empty(n, 5, 3, 2).set_src(Tensor(F32, x.shape[::-1], x)).set_params(10)
-        assert run("silu", dst, 2, variant) == 0 and guards_intact(dst)
-        assert nmse(dst.view(), x / (1 + np.exp(-x.astype(float)))) < 1e-12
-
-
-def test_exp_at_its_ends():
-    x = np.array([[100, 89, 88, 0, -80, -90, -104, -200, -np.inf, np.nan] + [0] * 6], f32)
-    dst = empty(16, 1).set_src(Tensor(F32, (16, 1), x)).set_params(10)
-    assert run("silu", dst) == 0
-    got = dst.view()[0, 0, 0]
-    assert got[:4].tolist() == [100, 89, 88, 0] and abs(got[4] / -1.444e-33 - 1) < 1e-3
-    assert got[5] <= 0 and (got[6:8] == 0).all()
-    assert np.isnan(got[9])

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from kernel_tensor import F32, I32, VARIANTS, Tensor, empty, tensor
+from kernel_tensor import F32, I32, Tensor, empty, tensor
 
 from stepggml import _kernels
 
@@ -219,40 +219,3 @@ if pid:
 def test_a_team_survives_a_fork_and_the_end_of_the_process():
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], timeout=60, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-# -------------------------------------------------------------------------------------------------------------------
-# variants
-def in_new_process(code, **env):
-    return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **env}, capture_output=True, text=True, timeout=60
-    )
-
-
-NAME = "from stepggml import _kernels; print(_kernels.chosen().name)"
-
-
-def test_the_best_variant_is_chosen_and_can_be_forced():
-    found = _kernels.variants()
-    assert found[0].score == max(v.score for v in found) and found[-1].name in VARIANTS
-    assert in_new_process(NAME, STEPGGML_KERNELS="").stdout.strip() == found[0].name
-    for name in VARIANTS:
-        assert in_new_process(NAME, STEPGGML_KERNELS=name).stdout.strip() == name
-    done = in_new_process(NAME, STEPGGML_KERNELS="vax")
-    assert done.returncode != 0 and "STEPGGML_KERNELS=vax: no such variant, there are:" in done.stderr
-
-
-def test_scores_follow_the_features():
-    """1 plus a bit per feature: FMA F16C SSE4.2 BMI2 AVX AVX2 are bits 0 to 5, AVX-512 is 7, VNNI 10."""
-    scores = {v.name: v.score for v in _kernels.variants() if v.supported}
-    want = {"base": 1, "avx2": 1 + 63, "avx512": 1 + 63 + 128 + 1024}
-    assert scores == {name: want[name] for name in scores}
-
-
-def test_all_variants_have_the_same_kernels():
-    names = _kernels.kernel_names()
-    for variant in VARIANTS:
-        assert all(_kernels.kernel_address(name, variant) for name in names)
-    assert _kernels.kernel_address("ggml_compute_forward_nonsense") == 0
-    with pytest.raises(ValueError, match="no kernel variant 'vax'"):
-        _kernels.kernel_address(names[0], "vax")

@@ -20,6 +20,9 @@ Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_K, IQ4_NL = 10, 11, 12, 13, 14, 15, 20
 BLOCK = {Q4_0: 18, Q4_1: 20, Q5_0: 22, Q5_1: 24, Q8_0: 34, Q8_1: 36, IQ4_NL: 18}
 BLOCK |= {Q2_K: 84, Q3_K: 110, Q4_K: 144, Q5_K: 176, Q6_K: 210, Q8_K: 292}
 ELEMENTS = {type_id: 256 if Q2_K <= type_id <= Q8_K else 32 for type_id in BLOCK}
+# where the halves lie in a block
+HALVES = {Q4_0: (0,), Q4_1: (0, 2), Q5_0: (0,), Q5_1: (0, 2), Q8_0: (0,), IQ4_NL: (0,)}
+HALVES |= {Q2_K: (80, 82), Q3_K: (108,), Q4_K: (0, 2), Q5_K: (0, 2), Q6_K: (208,)}
 SIZE = {F32: 4, F16: 2, I32: 4, BF16: 2}
 NAMES = {F32: "f32", F16: "f16", BF16: "bf16", IQ4_NL: "iq4_nl"}
 NAMES |= {Q4_0: "q4_0", Q4_1: "q4_1", Q5_0: "q5_0", Q5_1: "q5_1", Q8_0: "q8_0", Q8_1: "q8_1"}
@@ -86,6 +89,14 @@ def weights(type_id, values):
     return Tensor(type_id, values.shape[::-1], memory)
 
 
+def random_blocks(type_id, K, M, rng):
+    """A matrix of a quantized type: any codes, small scales."""
+    blocks = rng.integers(0, 256, (M * K // ELEMENTS[type_id], BLOCK[type_id]), np.uint8)
+    for at in HALVES[type_id]:
+        blocks[:, at : at + 2] = rng.uniform(0.01, 0.1, (len(blocks), 1)).astype(np.float16).view(np.uint8)
+    return Tensor(type_id, (K, M), blocks.reshape(-1))
+
+
 def floats(t):
     """A contiguous tensor's values as float32, shape (ne3, ne2, ne1, ne0)."""
     out = np.zeros(t.ne[::-1], np.float32)
@@ -107,8 +118,14 @@ def guards_intact(t, guard=64):
 
 
 def run(op, dst, n_threads=1, variant=None, work_size=1 << 16):
-    """Run one kernel on a team; return its status: 0, 1 (left to Python) or 2 (assertion)."""
-    kernel = _kernels.kernel_address(f"ggml_compute_forward_{op}", variant)
+    """Run the kernel of an op on a team; return its status: 0, 1 (left to Python) or 2 (assertion)."""
+    return run_kernel(f"ggml_compute_forward_{op}", dst, n_threads, variant, work_size)
+
+
+def run_kernel(name, dst, n_threads=1, variant=None, work_size=1 << 16):
+    """The same for a kernel by its whole name."""
+    kernel = _kernels.kernel_address(name, variant)
+    assert kernel != 0, name
     work = np.zeros(work_size, np.uint8)
     team = _kernels.Team(n_threads)
     try:

@@ -1,11 +1,12 @@
-"""Sizes and field offsets of the C structs of ggml.pxd, as the compiler laid them out; the test of the ctypes twins
-reads them.
+"""Sizes and field offsets of the C structs of ggml.pxd, as the compiler laid them out, and the table of types of
+types.pxd: the tests of their Python twins read them.
 """
 from ..ggml cimport (
     block_iq4_nl, block_q2_K, block_q3_K, block_q4_0, block_q4_1, block_q4_K, block_q5_0, block_q5_1, block_q5_K,
     block_q6_K, block_q8_0, block_q8_1, block_q8_K, ggml_cgraph, ggml_compute_params, ggml_context, ggml_hash_set,
     ggml_object, ggml_tensor,
 )
+from ..types cimport GGML_TYPE_NONE, N_TYPES, TYPES
 
 
 def struct_layout() -> dict[str, dict[str, int]]:
@@ -61,3 +62,12 @@ def struct_layout() -> dict[str, dict[str, int]]:
         "block_q8_K": {"sizeof": sizeof(block_q8_K)},
         "block_iq4_nl": {"sizeof": sizeof(block_iq4_nl)},
     }
+
+
+def type_table() -> dict[int, tuple[int, int, int | None]]:
+    """Type -> elements of a block, its bytes, and what MUL_MAT rounds the other operand to (None: not for weights)."""
+    rows = {}
+    for i in range(N_TYPES):
+        if TYPES[i].bytes > 0:
+            rows[i] = TYPES[i].block, TYPES[i].bytes, None if TYPES[i].partner == GGML_TYPE_NONE else TYPES[i].partner
+    return rows

@@ -11,6 +11,7 @@ from stepggml.ggml.cgraph import ggml_cgraph
 from stepggml.ggml.context import ggml_context, ggml_init_params, ggml_object
 from stepggml.ggml.hash_set import ggml_hash_set
 from stepggml.ggml.tensor import ggml_tensor, ggml_tensor_overhead
+from stepggml.ggml.types import ggml_get_type_traits
 
 # From spec part 1: measured with offsetof and sizeof on real ggml of early 2025.
 SIZES = {ggml_object: 32, ggml_tensor: 336, ggml_context: 40, ggml_init_params: 24, ggml_hash_set: 24, ggml_cgraph: 80}
@@ -58,3 +59,18 @@ def test_overhead_and_alignment() -> None:
     assert ggml_tensor_overhead() == 368
     assert ctypes.sizeof(ggml_tensor) % 16 == 0
     assert ctypes.sizeof(ggml_object) % 16 == 0
+
+
+def test_the_tables_of_types_agree() -> None:
+    """The kernels' table and the traits of floor 1, which knows some more."""
+    compiled = _kernels.type_table()
+    for type_id, (block, n_bytes, partner) in compiled.items():
+        traits = ggml_get_type_traits(type_id)
+        assert (traits.blck_size, traits.type_size) == (block, n_bytes), traits.type_name
+        assert partner in (None, traits.vec_dot_type), traits.type_name
+
+
+@pytest.mark.parametrize("type_id", [t for t, row in _kernels.type_table().items() if row[0] > 1])
+def test_blocks_are_as_long_as_their_structs(type_id: int) -> None:
+    struct = _kernels.struct_layout()["block_" + ggml_get_type_traits(type_id).type_name]
+    assert struct["sizeof"] == _kernels.type_table()[type_id][1]

@@ -1,5 +1,5 @@
-"""MUL_MAT of the compiled kernels against numpy: every weight type, few and many columns, strides, batches, threads,
-variants.
+"""MUL_MAT of the compiled kernels against numpy: every weight type, every kernel of the ladder, few and many columns,
+strides, batches, threads, variants.
 """
 
 import numpy as np
@@ -8,7 +8,11 @@ from kernel_tensor import (
     BF16,
     F16,
     F32,
+    IQ4_NL,
+    K_QUANTS,
     NAMES,
+    Q4_1,
+    Q5_1,
     Q8_0,
     VARIANTS,
     WEIGHT_TYPES,
@@ -17,7 +21,9 @@ from kernel_tensor import (
     floats,
     guards_intact,
     nmse,
+    random_blocks,
     run,
+    run_kernel,
     weights,
 )
 from matmul_expected import expected, rounded
@@ -25,10 +31,15 @@ from matmul_expected import expected, rounded
 rng = np.random.default_rng(5)
 
 
-def check(a, b_values, b=None, n_threads=1, variant=None, bound=1e-9):
+# the ladder, from the plain loop to the fast ones: for float weights, and for quantized ones
+FLOAT_RUNGS = ("mul_mat_1_plain", "mul_mat_2_rows", "mul_mat_3_tiles")
+QUANTIZED_RUNGS = ("mul_mat_1_plain", "mul_mat_4_groups", "mul_mat_5_codes")
+
+
+def check(a, b_values, b=None, n_threads=1, variant=None, bound=1e-9, kernel="ggml_compute_forward_mul_mat"):
     b = b or Tensor(F32, b_values.shape[::-1], np.ascontiguousarray(b_values))
     dst = empty(a.ne[1], b.ne[1], b.ne[2], b.ne[3]).set_src(a, b)
-    assert run("mul_mat", dst, n_threads, variant) == 0
+    assert run_kernel(kernel, dst, n_threads, variant) == 0
     assert guards_intact(dst)
     assert nmse(dst.view(), expected(a, b_values)) <= bound
     return dst.view().copy()
@@ -43,6 +54,43 @@ def test_every_type_with_few_and_many_columns(type_id, variant):
         one = check(a, b, n_threads=1, variant=variant)
         two = check(a, b, n_threads=2, variant=variant)
         assert (one == two).all(), "the number of threads must not change a bit"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("type_id", WEIGHT_TYPES, ids=NAMES.get)
+def test_every_kernel_of_the_ladder(type_id, variant):
+    """Each is complete: any number of columns, of matrices, of threads. (The plain loop does not round the sums that
+    minima are multiplied with.)
+    """
+    for rung in FLOAT_RUNGS if type_id in (F32, F16, BF16) else QUANTIZED_RUNGS:
+        bound = 1e-5 if rung == "mul_mat_1_plain" and type_id in (Q4_1, Q5_1) else 1e-9
+        for batch, K, M, N in [(1, 96, 21, 1), (2, 288, 17, 3), (3, 64, 40, 35)]:
+            a = weights(type_id, rng.standard_normal((1, 1, M, K)))
+            b = rng.standard_normal((1, batch, N, K)).astype(np.float32)
+            one = check(a, b, n_threads=1, variant=variant, bound=bound, kernel=rung)
+            two = check(a, b, n_threads=2, variant=variant, bound=bound, kernel=rung)
+            assert (one == two).all(), rung
+    for rung in QUANTIZED_RUNGS[1:] if type_id in (F32, F16, BF16) else FLOAT_RUNGS[1:]:
+        dst = empty(21, 1).set_src(weights(type_id, np.ones((21, 96))), Tensor(F32, (96, 1), np.ones(96, np.float32)))
+        assert run_kernel(rung, dst, 1, variant) == 1, "a kernel declines what is not for it"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("type_id", [*K_QUANTS, IQ4_NL], ids=NAMES.get)
+def test_types_that_are_not_made_here(type_id, variant):
+    """Random codes with small scales: every kernel of the ladder, rows as they lie."""
+    for M, N in ((21, 1), (33, 14)):
+        a = random_blocks(type_id, 768, M, rng)
+        b = rng.standard_normal((1, 1, N, 768)).astype(np.float32)
+        results = []
+        for rung in QUANTIZED_RUNGS:
+            dst = empty(M, N).set_src(a, Tensor(F32, b.shape[::-1], b))
+            assert run_kernel(rung, dst, 2, variant) == 0 and guards_intact(dst)
+            results.append(dst.view().copy())
+        want = np.einsum("abik,abjk->abji", floats(a).astype(np.float64), b.astype(np.float64))
+        assert nmse(results[0], want) < 1e-3  # b is rounded to 8 bits
+        for result in results[1:]:
+            assert nmse(result, results[0]) < 1e-9
 
 
 @pytest.mark.parametrize("type_id", [F32, F16, BF16], ids=NAMES.get)
