@@ -20,6 +20,7 @@ from stepggml.debugger.ask.why.observe import observe
 from stepggml.debugger.errors import DebuggerError
 from stepggml.debugger.run.programs import Program, script_program
 from stepggml.debugger.session import Session
+from stepggml.debugger.show.layout import lines_of
 from stepggml.debugger.show.panels.why import alloc as alloc_panel
 from stepggml.debugger.show.panels.why import backend as backend_panel
 from stepggml.debugger.show.panels.why import order as order_panel
@@ -86,7 +87,7 @@ def test_every_place_is_the_real_one(session: Session) -> None:
     for i in range(session.n_nodes):
         reason = session.why.alloc(i)
         tensor = session.tensor(i)
-        assert not reason.different and fits(alloc_panel.render(reason, 80), 80)
+        assert not reason.different and fits(lines_of(alloc_panel.render(reason), 80), 80)
         if reason.kind == "view":
             assert tensor._view_src
         else:
@@ -175,11 +176,11 @@ def test_what_was_planned(tiny: Session, script: Session) -> None:
     # 32 tokens at n_past 96 were reserved
     assert reason.planned_ne == (128, 32, 4, 1) and tuple(tiny.tensor(24).ne) == (6, 6, 4, 1)
     assert reason.asked_by[2] == "reserve_worst_case"
-    text = "\n".join(str(line) for line in alloc_panel.render(reason, 110))
+    text = "\n".join(str(line) for line in lines_of(alloc_panel.render(reason), 110))
     assert "a larger graph was reserved" in text and "[128, 32, 4]" in text
     reason = script.why.alloc("scale")
     assert reason.planned_ne == tuple(script.tensor("scale").ne) and reason.asked_by[2] == "compute"
-    assert "larger graph" not in "\n".join(str(line) for line in alloc_panel.render(reason, 110))
+    assert "larger graph" not in "\n".join(str(line) for line in lines_of(alloc_panel.render(reason), 110))
 
 
 def test_without_an_allocator(tiny: Session) -> None:
@@ -214,7 +215,7 @@ def test_every_place_in_the_order(session: Session) -> None:
     for i in range(session.n_nodes):
         reason = session.why.order(i)
         assert reason.same and reason.index == i and not reason.is_leaf
-        assert fits(order_panel.render(reason, 80), 80)
+        assert fits(lines_of(order_panel.render(reason), 80), 80)
         # operands come first
         assert all(index is None or index < i for _, index, _ in reason.operands)
         # the chain is one of operands, and every consumer on it comes later, unless an earlier call has it
@@ -290,7 +291,7 @@ def test_one_backend(tiny: Session) -> None:
     assert reason.verdicts[0].op and not reason.verdicts[0].unusable
     assert tiny.why.backend(20).is_noop
     for width in (80, 200):
-        assert fits(backend_panel.render(reason, width), width)
+        assert fits(lines_of(backend_panel.render(reason), width), width)
     with pytest.raises(DebuggerError, match="is not computed"):
         tiny.why.backend("model/wte")
 
@@ -301,7 +302,7 @@ def test_the_schedulers_reasons(llama: Session) -> None:
         reason = llama.why.backend(i)
         causes[reason.info.name] = reason.cause
         assert reason.split == 0 and reason.n_splits == 1 and reason.cause_text
-        assert fits(backend_panel.render(reason, 80), 80)
+        assert fits(lines_of(backend_panel.render(reason), 80), 80)
     assert causes["Qcur-0"] in ("1.wgt0", "2.sup") and causes["inp_embd"] == "1.wgt0"
     assert {"2.sup"} <= set(causes.values())
 
@@ -329,7 +330,7 @@ def test_two_devices() -> None:
         assert activation.backend == "CPU"
         test = next(item for item in activation.verdicts if item.device == "TEST")
         assert not test.op
-        text = "\n".join(str(line) for line in backend_panel.render(activation, 110))
+        text = "\n".join(str(line) for line in lines_of(backend_panel.render(activation), 110))
         assert "TEST cannot run it" in text and "CPU can run it" in text
     finally:
         session.close()

@@ -26,9 +26,12 @@ from ..run.stops import Stop
 from ..session import Session
 from ..show import svg
 from ..show.context import ViewOptions, stop_view
-from ..show.listing import Report, json_text
-from ..show.style import Line, Painter, as_lines
-from ..show.value_view import value_lines
+from ..show.document import Block, Document, as_blocks
+from ..show.layout import lines_of
+from ..show.listing import json_text
+from ..show.style import Line
+from ..show.terminal import Painter
+from ..show.value_view import value_blocks
 from .collector import Collector
 from .command import Command, check_needs, load_commands, registry
 from .completion import command_names
@@ -102,15 +105,14 @@ class Console:
         """The line of the script that is running, or empty."""
         return self._where[-1] if self._where else ""
 
-    def show(self, lines: str | Line | Iterable[str | Line]) -> None:
-        """Print lines, cut to the page. What the program has printed before keeps its own line."""
-        width = self.width
-        shown = as_lines(lines)
+    def show(self, content: str | Block | Iterable[str | Block]) -> None:
+        """Print a document, a block or a text. What the program has printed before keeps its own line."""
+        shown = lines_of(as_blocks(content), self.width)
         if shown and self._in_output:
             self._in_output = False
             self.write("\n")
         for line in shown:
-            self.write(self.painter.paint(line.fit(width)) + "\n")
+            self.write(self.painter.paint(line) + "\n")
 
     def write(self, text: str) -> None:
         """Print text as it is. A reader that went away ends the session."""
@@ -160,22 +162,22 @@ class Console:
         self.selection.choose(0)
         view = stop_view(self.session, stop, self.view, self._last_card)
         self._last_card = view.card
-        self.views.add(view.lines)
-        self.show(view.lines)
+        self.views.add(view.document)
+        self.show(view.document)
         for number in self.displays:
-            self.show(self.display_lines(number))
+            self.show(self.display_blocks(number))
         for breakpoint_id in stop.breakpoints:
             self.run_breakpoint_commands(breakpoint_id)
 
-    def display_lines(self, number: int) -> list[Line]:
+    def display_blocks(self, number: int) -> list[Block]:
         """One `display` expression."""
         text = self.displays.texts[number]
         try:
             value, notes = self.evaluate_noted(text)
-            lines = value_lines(self.session, value, self.view, f"{number}: {text}")
+            blocks = value_blocks(self.session, value, self.view, f"{number}: {text}")
         except DebuggerError as error:
             return [Line(("dim", f"{number}: {text} = "), ("warn", str(error)))]
-        return lines if isinstance(value, TensorView) else lines + notes
+        return blocks if isinstance(value, TensorView) else [*blocks, *notes]
 
     def run_breakpoint_commands(self, breakpoint_id: int) -> None:
         """Run what `commands` attached to a breakpoint."""
@@ -249,8 +251,8 @@ class Console:
         if ending == "--json":
             self.show_json(result)
         elif ending and not isinstance(result, Stop):
-            lines = as_lines(result or [])
-            write_file(ending, svg.render(lines, line).encode())
+            lines = lines_of(as_blocks(result or []), self.width)
+            write_file(ending, svg.render_lines(lines, line).encode())
             self.show(f"wrote {ending}, {len(lines)} lines")
         else:
             self.show_result(result)
@@ -258,7 +260,9 @@ class Console:
 
     def show_json(self, result: Any) -> None:
         """Print what an `info` command found as one JSON value on one line; what has no data of its own as its text."""
-        data = result.data if isinstance(result, Report) else {"text": [str(line) for line in as_lines(result or [])]}
+        data = result.data if isinstance(result, Document) else None
+        if data is None:
+            data = {"text": [str(line) for line in lines_of(as_blocks(result or []), self.width)]}
         self.write(json_text(data) + "\n")
 
     def translate(self, line: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ..session import Session
 from ..show.context import ViewOptions
+from ..show.document import Block
 from ..show.style import Line
 from .python import PythonSpace
 from .remembered import Bookmarks, Displays, SeenViews, Selection, UserWords
@@ -65,7 +66,7 @@ class Shell(Protocol):
     def command_names(self, text: str) -> list[str]:
         """Commands, aliases and user commands that begin with `text`."""
 
-    def display_lines(self, number: int) -> list[Line]:
+    def display_blocks(self, number: int) -> list[Block]:
         """One `display` expression."""
 
     def evaluate(self, text: str) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ..ask.snapshot import PoolInfo
 from ..errors import DebuggerError
 from ..run.stops import NodeInfo
+from ..show.document import Block
 from ..show.listing import Page
 from ..show.style import Line
 from .interface import Shell
@@ -58,15 +59,15 @@ def choose_pool(found: Sequence[PoolInfo], what: str) -> tuple[PoolInfo, str]:
     raise DebuggerError(f"no context {word!r}; there is {', '.join(pool.name for pool in found)}")
 
 
-def paged(shell: Shell, lines: list[Line], page: Page, command: str, words: str) -> list[Line]:
-    """The lines, and how to see what follows; an empty line does it."""
+def paged(shell: Shell, blocks: list[Block], page: Page, command: str, words: str) -> list[Block]:
+    """The blocks, and how to see what follows; an empty line does it."""
     if page.last >= page.n:
         shell.repeat_with("")
-        return lines
+        return blocks
     # what came before FROM TO, such as a pattern, stays
     kept = re.sub(r"\s*\b(all|\d+[\s,:-]+\d+|\d+)\s*$", "", " " + words).strip()
     following = " ".join(word for word in (command, kept, str(page.last)) if word)
     shell.repeat_with(following)
     everything = " ".join(word for word in (command, kept, "all") if word)
     hint = f"… {page.n - page.last:,} more: an empty line or `{following}`; `{everything}` shows everything"
-    return [*lines, Line("  ", ("hint", hint))]
+    return [*blocks, Line("  ", ("hint", hint))]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..errors import DebuggerError
 from ..run.stops import Position
-from ..show.style import Line
+from ..show.document import Document
 
 MAX_DISPLAYS = 50
 MAX_VIEWS = 200  # views of stops that `back` can show again
@@ -90,15 +90,15 @@ class SeenViews:
     """The stops as they were shown, and which of them is looked at."""
 
     def __init__(self) -> None:
-        self.views: list[list[Line]] = []
+        self.views: list[Document] = []
         self.index = 0
 
-    def add(self, view: list[Line]) -> None:
+    def add(self, view: Document) -> None:
         """The view of the stop that the run has come to."""
         self.views = [*self.views[1 - MAX_VIEWS :], view]
         self.index = len(self.views) - 1
 
-    def look(self, distance: int) -> list[Line]:
+    def look(self, distance: int) -> Document:
         """Look so many stops later (or earlier), at most at the first or the last. Raises DebuggerError."""
         if not self.views:
             raise DebuggerError("no stop has been shown yet")

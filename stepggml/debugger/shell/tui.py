@@ -38,7 +38,9 @@ from prompt_toolkit.styles import Style
 
 from ..errors import DebuggerError
 from ..show import panes
-from ..show.style import MAX_WIDTH, MIN_WIDTH, SGR, Line, Painter, rule
+from ..show.layout import rule
+from ..show.style import Line
+from ..show.terminal import MAX_WIDTH, MIN_WIDTH, SGR, Painter
 from .console import PROMPT, Console
 from .prompt import CommandCompleter, CommandLexer, open_history
 

@@ -7,7 +7,6 @@ after the other keeps the `card` of the last one.
 from __future__ import annotations
 
 import linecache
-import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +14,12 @@ from ..ask.snapshot import Snapshot
 from ..errors import DebuggerError
 from ..run.stops import LineFrame, NodeInfo, Stop
 from ..session import Session
+from .document import Block, Document, Heading, Paragraph, Rule
+from .layout import lines_of
 from .panels import changes as changes_panel
 from .panels import node as node_panel
 from .panels import source as source_panel
-from .style import Line, rule
+from .style import Line
 
 PANES = ("source", "node", "changes")
 # Reasons that need no words: the view itself shows them.
@@ -46,39 +47,39 @@ class ViewOptions:
 class StopView:
     """What is shown at a stop. card: which node's card is among it, and in which state; None: none is."""
 
-    lines: list[Line]
+    document: Document
     card: Any = None
 
 
 def stop_view(session: Session, stop: Stop, options: ViewOptions, last_card: Any = None) -> StopView:
     """Everything shown at a stop. last_card: the card of the view before; at a source line it is not shown again."""
-    width = options.width
-    lines = reason_lines(stop, width)
+    reasons = reason_blocks(stop)
     if stop.kind == "exit":
-        return StopView(lines, last_card)
+        return StopView(Document(reasons), last_card)
     snapshot = session.snapshot(nodes=False)
     panes = options.panes
     if not panes:
-        return StopView([*lines, position_line(stop, snapshot)], last_card)
+        return StopView(Document([*reasons, position_line(stop, snapshot)]), last_card)
     node = stop.node or snapshot.current
     card = last_card
-    lower: list[Line] = []
+    lower: list[Block] = []
     if "node" in panes and node is not None:
         card = (node.address, node.badge, node.index)
         if card == last_card and stop.kind != "node":
-            lower.append(node_panel.title_line(node, session.n_nodes, width))
+            lower.append(node_panel.heading(node, session.n_nodes))
         else:
-            lower += card_lines(session, node, width, is_stop=stop.kind == "node")
+            lower += node_card(session, node, is_stop=stop.kind == "node")
     changes = [change for change in snapshot.changes if not (stop.kind == "node" and change.text == "1 node computed")]
     if "changes" in panes and changes:
-        lower += changes_panel.render(changes, width)
+        lower += changes_panel.changes_document(changes)
+    upper = reasons
     if "source" in panes and stop.kind != "node" and stop.frame:
-        around = lines_around(options, len(lines) + len(lower))
-        lines += source_lines(session, stop.frame[0], snapshot, width, around)
-    lines += lower
-    if lines and not str(lines[-1]).startswith("─"):
-        lines.append(Line(("rule", "─" * width)))
-    return StopView(lines, card)
+        n_others = len(lines_of(reasons, options.width)) + len(lines_of(lower, options.width))
+        upper = reasons + source_blocks(session, stop.frame[0], snapshot, lines_around(options, n_others))
+    blocks = upper + lower
+    if blocks and not isinstance(blocks[-1], Heading):
+        blocks.append(Rule())
+    return StopView(Document(blocks), card)
 
 
 def lines_around(options: ViewOptions, n_others: int) -> int:
@@ -89,22 +90,16 @@ def lines_around(options: ViewOptions, n_others: int) -> int:
     return max(2, min(options.ctx_lines, (options.height - n_others - 5) // 2))
 
 
-def reason_lines(stop: Stop, width: int) -> list[Line]:
+def reason_blocks(stop: Stop) -> list[Block]:
     """Why the run has stopped, where the view does not show it, and the engine's warnings."""
-    lines = []
+    blocks: list[Block] = []
     if stop.kind == "error":
-        lines += message_lines("error", stop.text or error_text(stop.exception), width)
+        blocks.append(Paragraph(stop.text or error_text(stop.exception), "error", indent=0))
     elif stop.text and stop.reason not in QUIET_REASONS:
         style = "good" if stop.reason == "exited" and not stop.status else "changed"
-        lines += message_lines(style, stop.text, width)
-    for note in stop.notes:
-        lines += message_lines("warn", f"warning: {note}", width)
-    return lines
-
-
-def message_lines(style: str, text: str, width: int) -> list[Line]:
-    """A message, in as many lines as it needs."""
-    return [Line((style, row)) for row in textwrap.wrap(text, width, subsequent_indent="  ")]
+        blocks.append(Paragraph(stop.text, style, indent=0))
+    blocks += [Paragraph(f"warning: {note}", "warn", indent=0) for note in stop.notes]
+    return blocks
 
 
 def error_text(exception: BaseException | None) -> str:
@@ -127,15 +122,15 @@ def position_line(stop: Stop, snapshot: Snapshot) -> Line:
     return Line(stop.text)
 
 
-def source_lines(session: Session, frame: LineFrame, snapshot: Snapshot, width: int, around: int) -> list[Line]:
+def source_blocks(session: Session, frame: LineFrame, snapshot: Snapshot, around: int) -> list[Block]:
     """The heading and the lines around the current one."""
-    fields = [f"{node_panel.short_path(frame.file)}:{frame.line}", *position_fields(snapshot)]
-    lines = [rule(f"{frame.function}", width, *fields)]
+    fields = (f"{node_panel.short_path(frame.file)}:{frame.line}", *position_fields(snapshot))
+    heading = Heading(frame.function, fields)
     source = linecache.getlines(frame.file)
     if not source:
-        return [*lines, Line("  ", ("dim", f"no source: {frame.file}"))]
+        return [heading, Line("  ", ("dim", f"no source: {frame.file}"))]
     marked = breakpoint_lines(session, frame.file)
-    return lines + source_panel.render(source, frame.line, around, around, width, marked)
+    return [heading, *source_panel.render(source, frame.line, around, around, marked)]
 
 
 def position_fields(snapshot: Snapshot) -> list[str]:
@@ -154,14 +149,14 @@ def breakpoint_lines(session: Session, path: str) -> set[int]:
     return {item.target[1] for item in items if item.target[0] == path}
 
 
-def card_lines(session: Session, info: NodeInfo, width: int, is_stop: bool = False) -> list[Line]:
+def node_card(session: Session, info: NodeInfo, is_stop: bool = False) -> list[Block]:
     """The card of a node, with its operands and values.
 
     is_stop: this is the node that the run has stopped at; the line that made it is shown as well.
     """
     array, note = values_of(session, info)
     made_by = made_by_line(info) if is_stop else None
-    return node_panel.render(info, sources_of(session, info), array, note, session.n_nodes, width, made_by)
+    return node_panel.card(info, sources_of(session, info), array, note, session.n_nodes, made_by)
 
 
 def made_by_line(info: NodeInfo) -> Line | None:

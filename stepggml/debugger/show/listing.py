@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 
 from ..errors import DebuggerError
 from ..run.stops import Badge, Origin
-from .style import Line
 
 MAX_ROWS = 20_000
 
@@ -45,14 +44,6 @@ def read_page(words: str, n: int, size: int, start: int = 0) -> Page:
         raise DebuggerError(f"rows {words} do not exist: there are 0 to {n - 1}")
     first = max(0, min(first, n - size)) if not match else first
     return Page(first, min(n, last, first + MAX_ROWS), n)
-
-
-class Report(list[Line]):
-    """What an `info` command shows. data: the same for programs; `--json` prints it."""
-
-    def __init__(self, lines: Iterable[Line], data: Any) -> None:
-        super().__init__(lines)
-        self.data = data
 
 
 def json_text(data: Any) -> str:

@@ -8,11 +8,13 @@ from ..ask.snapshot import short_buffer
 from ..run.stops import NodeInfo
 from ..session import Session
 from . import context
+from .document import Bar
+from .drawing import bar
+from .layout import lines_of, rule
 from .panels import node as node_panel
 from .panels import source as source_panel
 from .panels.formulas import list_ne
-from .panels.pools import bar
-from .style import Line, rule, short_size
+from .style import Line, short_size
 
 NODE_WIDTH = 64  # narrower, a card is cut
 
@@ -35,7 +37,7 @@ def source(session: Session, frame_index: int, width: int, height: int) -> list[
     before = (height - 2) // 2
     after = height - 2 - before
     marked = context.breakpoint_lines(session, path)
-    return [rule("source", width, *fields), *source_panel.render(lines, line, before, after, width, marked)]
+    return [rule("source", width, *fields), *source_panel.render(lines, line, before, after, marked)]
 
 
 def standing(session: Session) -> list[Line]:
@@ -53,7 +55,7 @@ def node(session: Session, width: int, height: int) -> list[Line]:
     array, note = context.values_of(session, info)
     srcs = context.sources_of(session, info)
     n_nodes = session.n_nodes
-    lines = node_panel.render(info, srcs, array, note, n_nodes, max(width, NODE_WIDTH))
+    lines = lines_of(node_panel.card(info, srcs, array, note, n_nodes), max(width, NODE_WIDTH))
     # the values come last, and must be seen
     return lines if len(lines) <= height else [*lines[: height - 1], lines[-1]]
 
@@ -92,7 +94,7 @@ def memory(session: Session, width: int, height: int) -> list[Line]:
     room = 10 if width >= 50 else 6
     lines = [head]
     for name, used, size in regions:
-        line = Line(("name", short_buffer(name)[:10].ljust(10)), " ").add(bar(used, size, room))
+        line = Line(("name", short_buffer(name)[:10].ljust(10)), " ").add(bar(Bar(used, size, room)))
         lines.append(line.add(f"  {short_size(used)} of {short_size(size)}").fit(width))
     if not regions:
         lines.append(Line("  ", ("dim", "nothing is allocated")))

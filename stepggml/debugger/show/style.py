@@ -1,75 +1,18 @@
-"""Styled text for panels and messages: what a piece of text means, apart from how a terminal shows it.
+"""Styled text: what a piece of text means, apart from how a terminal or a browser shows it.
 
-A `Line` is a row of (style, text) spans. Panels make lines and never see a terminal; `Painter` turns them into
-characters, with colours and box drawing where the output can show them. Colours are off with NO_COLOR, with TERM=dumb
-and when the output is no terminal.
+A `Line` is a row of (style, text) spans. Styles are the keys of STYLES.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TextIO
+from collections.abc import Iterable
 
-MIN_WIDTH = 80
-MAX_WIDTH = 200
-DEFAULT_WIDTH = 110  # when the output is no terminal
-
-# Style name -> SGR code. Only the sixteen basic colours: they follow the theme of the terminal, light or dark.
-SGR: dict[str, str] = {
-    "rule": "2",
-    "title": "1;36",
-    "dim": "2",
-    "hint": "2",
-    "name": "36",
-    "op": "35",
-    "type": "33",
-    "number": "",
-    "address": "34",
-    "current": "1",
-    "marker": "1;32",
-    "changed": "1;33",
-    "good": "32",
-    "warn": "33",
-    "error": "1;31",
-    "keyword": "35",
-    "string": "32",
-    "comment": "2",
-    "call": "36",
-    "prompt": "1;32",
-    "LIVE": "32",
-    "NOT-COMPUTED": "33",
-    "UNALLOCATED": "2",
-    "VIEW-OF": "36",
-    "OVERWRITTEN-BY": "31",
-}
-
-# What a terminal without these characters gets instead. Everything else that it cannot show becomes "?".
-ASCII = str.maketrans(
-    {
-        "─": "-",
-        "│": "|",
-        "┌": "+",
-        "┐": "+",
-        "└": "+",
-        "┘": "+",
-        "├": "+",
-        "┤": "+",
-        "·": "-",
-        "…": "~",
-        "→": ">",
-        "←": "<",
-        "×": "x",
-        "▸": ">",
-        "●": "*",
-        "█": "#",
-        "▓": "#",
-        "▒": "=",
-        "░": ".",
-    }
-)
+# What each style stands for. A renderer has a look for each; an unknown one looks like plain text.
+STYLES = (
+    "rule title dim hint name op type number address current marker changed good warn error keyword string comment "
+    "call prompt LIVE NOT-COMPUTED UNALLOCATED VIEW-OF OVERWRITTEN-BY"
+).split()
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
@@ -118,15 +61,28 @@ class Line:
         """This line, or a copy cut to `width` with an ellipsis at its end."""
         if len(self) <= width:
             return self
-        cut = Line()
-        room = max(width - 1, 0)
+        return self.part(0, max(width - 1, 0)).add(("dim", "…"))
+
+    def elide(self, width: int) -> Line:
+        """This line, or a copy cut in the middle, as `elide` cuts names."""
+        if len(self) <= width:
+            return self
+        if len(self.spans) == 1:
+            style, text = self.spans[0]
+            return Line((style, elide(text, width)))
+        head, tail = cut_at(str(self), width)
+        return self.part(0, head).add(("dim", "…")).add(self.part(len(self) - tail, len(self)))
+
+    def part(self, first: int, last: int) -> Line:
+        """Characters first .. last-1 as a line of their own."""
+        found = Line()
+        position = 0
         for style, text in self.spans:
-            cut.spans.append((style, text[:room]))
-            room -= len(text)
-            if room <= 0:
-                break
-        cut.spans.append(("dim", "…"))
-        return cut
+            piece = text[max(first - position, 0) : max(last - position, 0)]
+            if piece:
+                found.spans.append((style, piece))
+            position += len(text)
+        return found
 
 
 def as_line(value: str | tuple[str, str] | Line) -> Line:
@@ -146,73 +102,27 @@ def as_lines(text: str | Line | Iterable[str | Line]) -> list[Line]:
     return lines
 
 
-def rule(title: str, width: int, *fields: str, style: str = "title") -> Line:
-    """A heading across the page: -[ title ]- first --- second · third ------."""
-    line = Line(("rule", "─[ "), (style, title), ("rule", " ]─"))
-    for i, field in enumerate(fields):
-        if field:
-            line.add(("rule", " " if i == 0 else " · "))
-            line.add(field)
-    if fields:
-        line.add(" ")
-    line = line.fit(width)
-    return line.add(("rule", "─" * (width - len(line))))
+_LAYER = re.compile(r"(?:^|[./])((?:blk\.|layers?\.|h)\d+[./])")
 
 
 def elide(text: str, width: int) -> str:
-    """Text cut in the middle: the ends of a name or path say more than its start."""
+    """Text cut in the middle: the ends of a name or path say more than its middle. The layer in a name stays."""
     if len(text) <= width:
         return text
     if width < 5:
         return text[:width]
+    head, tail = cut_at(text, width)
+    return text[:head] + "…" + text[len(text) - tail :]
+
+
+def cut_at(text: str, width: int) -> tuple[int, int]:
+    """How many characters of either end stay, with one between them for the ellipsis."""
     head = (width - 1) // 2
-    return text[:head] + "…" + text[len(text) - (width - 1 - head) :]
-
-
-def table(
-    headers: Sequence[str],
-    rows: Sequence[Sequence[str | tuple[str, str] | Line]],
-    width: int,
-    align: str = "",
-    flex: int | None = None,
-    indent: int = 2,
-) -> list[Line]:
-    """Aligned columns. `align` has one of l, r per column; column `flex` gives way when the page is too narrow."""
-    cells = [[as_line(cell) for cell in row] for row in rows]
-    n_columns = len(headers)
-    widths = [len(header) for header in headers]
-    for row in cells:
-        for i, cell in enumerate(row):
-            widths[i] = max(widths[i], len(cell))
-
-    # the flexible column shrinks to what is left, never below its heading or eight characters
-    room = width - indent - 2 * (n_columns - 1)
-    if flex is not None and sum(widths) > room:
-        others = sum(widths) - widths[flex]
-        widths[flex] = max(room - others, min(widths[flex], max(8, len(headers[flex]))))
-
-    lines = []
-    if any(headers):
-        cells.insert(0, [Line(("dim", header)) for header in headers])
-    for row in cells:
-        line = Line(" " * indent)
-        for i, cell in enumerate(row):
-            cell = cell.fit(widths[i])
-            if align[i : i + 1] == "r":
-                line.add(" " * (widths[i] - len(cell))).add(cell)
-            else:
-                line.add(cell)
-                if i + 1 < len(row):
-                    line.add(" " * (widths[i] - len(cell)))
-            if i + 1 < len(row):
-                line.add("  ")
-        lines.append(line.fit(width))
-    return lines
-
-
-def bytes_text(size: int) -> str:
-    """A size in bytes with thousands separators: 36,864 B."""
-    return f"{size:,} B"
+    layer = _LAYER.search(text)
+    if layer is not None:
+        last_word = len(text) - 1 - max(text.rfind("/", 0, -1), text.rfind(".", 0, -1))
+        head = max(head, min(layer.end(), width - 1 - min(last_word, width // 2)))
+    return head, width - 1 - head
 
 
 def short_size(size: int) -> str:
@@ -227,66 +137,3 @@ def short_size(size: int) -> str:
 def plural(n: int, noun: str, many: str = "") -> str:
     """ "1 node", "2 nodes"."""
     return f"{n:,} {noun if n == 1 else many or noun + 's'}"
-
-
-def colours_wanted(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether output to `stream` may have colours."""
-    if environ.get("NO_COLOR") or environ.get("TERM", "") == "dumb":
-        return False
-    isatty = getattr(stream, "isatty", None)
-    return bool(isatty and isatty())
-
-
-def page_width(stream: TextIO, environ: Mapping[str, str] = os.environ) -> int:
-    """Columns of the page: the terminal's or $COLUMNS, between 80 and 200."""
-    columns = environ.get("COLUMNS", "")
-    if columns.isdigit() and int(columns) > 0:
-        width = int(columns)
-    elif getattr(stream, "isatty", None) and stream.isatty():
-        width = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns
-    else:
-        width = DEFAULT_WIDTH
-    return max(MIN_WIDTH, min(width, MAX_WIDTH))
-
-
-class Painter:
-    """Turns lines into what one output stream can show."""
-
-    def __init__(self, stream: TextIO, colours: bool | None = None, width: int | None = None) -> None:
-        self.stream = stream
-        self.colours = colours_wanted(stream) if colours is None else colours
-        self.fixed_width = width
-        self.encoding = getattr(stream, "encoding", None) or "utf-8"
-        self.is_terminal = bool(getattr(stream, "isatty", None) and stream.isatty())
-        self.is_ascii = os.environ.get("TERM", "") == "dumb" and colours is None
-
-    @property
-    def width(self) -> int:
-        """Columns of the page now: a terminal may be resized at any time."""
-        return self.fixed_width or page_width(self.stream)
-
-    @property
-    def height(self) -> int | None:
-        """Rows of the terminal; None when the output is none."""
-        return shutil.get_terminal_size((DEFAULT_WIDTH, 24)).lines if self.is_terminal else None
-
-    def paint(self, line: Line, strip: bool = True) -> str:
-        """One line as text, without the newline; blanks at its end are dropped unless `strip` is False."""
-        parts = []
-        for style, text in line.spans:
-            code = SGR.get(style, "") if self.colours else ""
-            parts.append(f"\x1b[{code}m{text}\x1b[0m" if code and text else text)
-        text = self.encodable("".join(parts))
-        return text.rstrip() if strip else text
-
-    def encodable(self, text: str) -> str:
-        """Text with stand-ins for the characters that the stream's encoding lacks."""
-        if self.is_ascii:
-            text = text.translate(ASCII)
-        try:
-            text.encode(self.encoding)
-        except UnicodeEncodeError:
-            text = text.translate(ASCII).encode(self.encoding, "replace").decode(self.encoding)
-        except LookupError:
-            text = text.translate(ASCII)
-        return text

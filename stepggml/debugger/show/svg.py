@@ -1,10 +1,13 @@
-"""Styled lines as an SVG file: what the terminal would show, for documents and slides."""
+"""Documents as SVG files: what the terminal would show, and pictures with a shape per element."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
+from .document import Block, BufferMap, HeatMap
+from .layout import lines_of
+from .png import colours_of
 from .style import Line
 
 CELL_WIDTH, CELL_HEIGHT, MARGIN = 7.8, 17, 12
@@ -38,8 +41,12 @@ COLOURS: dict[str, tuple[str, str]] = {
 }
 
 
-def render(lines: Sequence[Line], title: str) -> str:
-    """The lines as one SVG document."""
+def render(blocks: Iterable[Block], title: str, width: int) -> str:
+    """A document as the terminal shows it on a page of that width."""
+    return render_lines(lines_of(blocks, width), title)
+
+
+def render_lines(lines: Sequence[Line], title: str) -> str:
     width = max((len(line) for line in lines), default=1) * CELL_WIDTH + 2 * MARGIN
     height = len(lines) * CELL_HEIGHT + 2 * MARGIN
     parts = [
@@ -66,3 +73,51 @@ def span(text: str, style: str, x: float, y: float) -> str:
         f'<text x="{x:.1f}" y="{y:.1f}" textLength="{length:.1f}" lengthAdjust="spacingAndGlyphs" fill="{colour}" '
         f'font-weight="{weight}" xml:space="preserve">{escape(text)}</text>'
     )
+
+
+def heat_map(block: HeatMap) -> str:
+    """A square per element, its value as a tooltip."""
+    array = block.matrix
+    rgb = colours_of(array)
+    n_columns, n_rows = array.shape
+    size = max(2, min(24, 1200 // max(n_columns, n_rows, 1)))
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{n_columns * size}" height="{n_rows * size}" '
+        f'shape-rendering="crispEdges"><title>{escape(block.title)}</title>'
+    ]
+    for i in range(n_columns):
+        for j in range(n_rows):
+            colour = f"#{rgb[i, j].tobytes().hex()}"
+            parts.append(
+                f'<rect x="{i * size}" y="{j * size}" width="{size}" height="{size}" fill="{colour}">'
+                f"<title>[{i},{j}] {array[i, j]:.6g}</title></rect>"
+            )
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def buffer_map(block: BufferMap) -> str:
+    """A rectangle per tensor, its name as a tooltip and, where there is room, as a label."""
+    lives, first, last = block.lives, block.first, block.last
+    width, height = 1400.0, 800.0
+    n = last - first + 1
+    top = max(life.end for life in lives)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
+        'font-family="monospace" font-size="9"><title>compute buffer</title>'
+    ]
+    for number, life in enumerate(lives):
+        x = max(0, life.first - first) * width / n
+        w = max(1.0, (min(life.last, last) + 1 - max(life.first, first)) * width / n)
+        y = height - life.end * height / top
+        h = max(0.5, (life.end - life.start) * height / top)
+        hue = number * 47 % 360
+        label = escape(
+            f"{life.name} {life.op} nodes {life.first}-{life.last} +{life.start:,} {life.end - life.start:,} B"
+        )
+        parts.append(
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" fill="hsl({hue},55%,75%)" stroke="#555" '
+            f'stroke-width="0.3"><title>{label}</title></rect>'
+        )
+        if w > 6 * len(life.name) and h > 10:
+            parts.append(f'<text x="{x + 2:.1f}" y="{y + 9:.1f}">{escape(life.name)}</text>')
+    return "\n".join([*parts, "</svg>\n"])

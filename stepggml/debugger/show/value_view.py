@@ -1,4 +1,4 @@
-"""A value of an expression as lines: tensors with what is known of them, arrays, numbers, objects."""
+"""A value of an expression as a document: tensors with what is known of them, arrays, numbers, objects."""
 
 from __future__ import annotations
 
@@ -12,29 +12,34 @@ from ..errors import DebuggerError
 from ..run.stops import NodeInfo
 from ..session import Session
 from .context import ViewOptions
+from .document import Block, Fitted
 from .panels import values as values_panel
 from .panels.node import badge_part, label, variable_text
 from .panels.scalars import format_scalar, shown_object
 from .style import Line
 
 
-def value_lines(session: Session, value: Any, options: ViewOptions, title: str = "", letter: str = "") -> list[Line]:
-    """A value as lines. letter: gdb's form of numbers (x d u o t f c), or empty."""
+def value_blocks(session: Session, value: Any, options: ViewOptions, title: str = "", letter: str = "") -> list[Block]:
+    """A value as blocks. letter: gdb's form of numbers (x d u o t f c), or empty."""
     if value is Ellipsis or isinstance(value, type(NotImplemented)):
         value = repr(value)
     head = Line(("dim", f"{title} = ")) if title else Line()
     if isinstance(value, TensorView):
-        return tensor_lines(session, value, head, options, letter)
+        return tensor_blocks(session, value, head, options, letter)
     if isinstance(value, np.ndarray):
-        return array_lines(value, head, options, letter)
+        return array_blocks(value, head, options, letter)
     if isinstance(value, int | float | np.number | np.bool_):
         return [head.add(format_scalar(value, letter))]
-    lines = shown_object(value, options.width - len(head))
-    lines[0] = head.add(lines[0])
-    return lines
+    return [Fitted(lambda width: object_lines(value, head, width))]
 
 
-def tensor_lines(session: Session, view: TensorView, head: Line, options: ViewOptions, letter: str) -> list[Line]:
+def object_lines(value: Any, head: Line, width: int) -> list[Line]:
+    """Any Python object, the title in front."""
+    first, *others = shown_object(value, width - len(head))
+    return [Line(head, first), *others]
+
+
+def tensor_blocks(session: Session, view: TensorView, head: Line, options: ViewOptions, letter: str) -> list[Line]:
     """A whole tensor: a line about it, its values, and their statistics."""
     info = session.info(view.tensor)
     head.add(("name", label(info)))
@@ -44,7 +49,7 @@ def tensor_lines(session: Session, view: TensorView, head: Line, options: ViewOp
         badge_part(info.badge)
     )
     value = view.value()
-    lines = [head]
+    lines: list[Block] = [head]
     if value.array is None:
         return [*lines, Line("  ", ("warn", value.note or no_values_text(info)))]
     if value.note:
@@ -62,7 +67,7 @@ def no_values_text(info: NodeInfo) -> str:
     return f"no values: {info.badge.text}"
 
 
-def array_lines(array: np.ndarray, head: Line, options: ViewOptions, letter: str) -> list[Line]:
+def array_blocks(array: np.ndarray, head: Line, options: ViewOptions, letter: str) -> list[Block]:
     """An array that is no whole tensor."""
     if array.ndim == 0 or (array.size == 1 and array.ndim == 1):
         return [head.add(format_scalar(array.reshape(-1)[0], letter, getattr(array, "stored_type", "")))]
@@ -73,18 +78,18 @@ def array_lines(array: np.ndarray, head: Line, options: ViewOptions, letter: str
     return [head, *array_body(array, options, letter)]
 
 
-def array_body(array: np.ndarray, options: ViewOptions, letter: str) -> list[Line]:
+def array_body(array: np.ndarray, options: ViewOptions, letter: str) -> list[Block]:
     """The picture of an array and its statistics."""
     n_edge, digits = options.edge_items, options.precision
     if letter in ("x", "t", "o"):
         check_has_bits(getattr(array, "stored_type", ""))
         bits = raw_bits(np.asarray(array), getattr(array, "stored_type", ""))
         form = bit_texts(letter, bits.itemsize)
-        return values_panel.render_array(bits, options.width, n_edge, digits, form=form)
+        return [Fitted(lambda width: values_panel.render_array(bits, width, n_edge, digits, form=form))]
     plain = np.asarray(array)
     if letter in ("d", "u") and plain.dtype.kind == "f":
         plain = np.trunc(np.nan_to_num(plain)).astype(np.int64)
-    lines = values_panel.render_array(plain, options.width, n_edge, digits)
+    lines: list[Block] = [Fitted(lambda width: values_panel.render_array(plain, width, n_edge, digits))]
     if array.size > 1 and plain.dtype.kind in "fiu":
         lines.append(Line("  ").add(values_panel.stats_line(values_panel.statistics(plain))))
     return lines

@@ -22,6 +22,7 @@ from stepggml.debugger.compare.diff import Comparison, NodeError, interesting, r
 from stepggml.debugger.compare.diff_runs import read_request, tokens_of
 from stepggml.debugger.errors import DebuggerError
 from stepggml.debugger.session import Session
+from stepggml.debugger.show.layout import lines_of
 from stepggml.debugger.show.panels import diff as panel
 from stepggml.ggml import ggml_log_set
 from stepggml.runner import RunOptions, open_program
@@ -55,7 +56,7 @@ def by_index(comparison: Comparison) -> dict[int, NodeError]:
 
 
 def fits(comparison: Comparison) -> bool:
-    return all(len(line) <= width for width in (80, 110, 200) for line in panel.render(comparison, width))
+    return all(len(line) <= width for width in (80, 110, 200) for line in lines_of(panel.render(comparison), width))
 
 
 def at_logits(path: str) -> Session:
@@ -74,7 +75,7 @@ def test_a_run_against_itself(session: Session) -> None:
     same = session.diff(F16)
     assert same.equal and len(same) == N_COMPUTED and same.first is same.passing is None and same.culprits == ()
     assert same.last_a == same.last_b
-    assert "bit for bit" in str(panel.render(same, 80)[1])
+    assert "bit for bit" in str(lines_of(panel.render(same), 80)[1])
 
 
 def test_models_of_other_types(session: Session) -> None:

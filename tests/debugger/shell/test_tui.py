@@ -108,6 +108,8 @@ def test_commands_output_and_completion(screen: Screen) -> None:
 
 
 def test_ctrl_c_stops_the_program_and_leaving_keeps_it(screen: Screen) -> None:
+    screen.type("si", ENTER)
+    ready(screen, "GET_ROWS")
     screen.type("c", ENTER)
     time.sleep(0.4)
     screen.resize(90, 30)  # while it runs

@@ -9,8 +9,11 @@ import pytest
 
 from stepggml.debugger.ask.snapshot import BufferInfo, Change, ObjectInfo, PoolInfo
 from stepggml.debugger.run.stops import Badge, NodeInfo, Origin
-from stepggml.debugger.show.panels import changes, graph, hexdump, memory_map, node, pools, quant_blocks, source, values
-from stepggml.debugger.show.style import Line, Painter, elide, page_width, printable, rule, table
+from stepggml.debugger.show.document import Block, as_blocks
+from stepggml.debugger.show.layout import lines_of
+from stepggml.debugger.show.panels import changes, graph, hexdump, node, pools, quant_blocks, source, values
+from stepggml.debugger.show.style import Line, printable
+from stepggml.debugger.show.terminal import Painter, page_width
 
 WIDTHS = (80, 200)
 
@@ -51,8 +54,9 @@ POOL = PoolInfo(
 BUFFER = BufferInfo("compute buffer", "compute", "CPU", 0x7F0000100000, 9928960, 828704, "compute")
 
 
-def texts(lines: list[Line], width: int) -> list[str]:
-    """The lines as text, each checked to fit."""
+def texts(content: Block | list[Block], width: int) -> list[str]:
+    """The lines of a document as text, each checked to fit."""
+    lines = lines_of(as_blocks(content), width)
     for line in lines:
         assert len(line) <= width, f"{len(line)} > {width}: {line}"
     return [str(line) for line in lines]
@@ -104,7 +108,7 @@ def test_statistics() -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_node_card(width: int) -> None:
     array = np.random.default_rng(1).normal(size=(4, 4, 12)).astype(np.float32)
-    lines = texts(node.render(NODE, [NODE, NODE], array, "", 487, width), width)
+    lines = texts(node.card(NODE, [NODE, NODE], array, "", 487), width)
     text = "\n".join(lines)
     for word in (
         "node_24",
@@ -126,20 +130,20 @@ def test_node_card(width: int) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_listings_fit(width: int) -> None:
     long = NodeInfo(**{**NODE.__dict__, "name": "leaf_8 (view) (reshaped) (permuted) (copy of a tensor with a name)"})
-    texts(graph.render([NODE, long], 24, width), width)
-    texts(graph.render_tensors([NODE, long], width), width)
-    texts(pools.render_pools([POOL], width), width)
-    assert any("4,453 more" in line for line in texts(pools.render_objects(POOL, 0, 2, width), width))
-    texts(pools.render_buffers([BUFFER], width), width)
-    texts(memory_map.render([POOL], [BUFFER], width), width)
-    texts(memory_map.render_cells(POOL, 5, width), width)
-    texts(changes.render([Change("object", "x" * 300)] * 20, width), width)
-    texts(hexdump.render(0x1000, bytes(range(256)), width), width)
-    texts(hexdump.render_units(0x1000, bytes(range(64)), "f", 4, width), width)
+    texts(graph.nodes_table([NODE, long], 24), width)
+    texts(graph.tensors_table([NODE, long]), width)
+    texts(pools.pools_document([POOL]), width)
+    assert any("4,453 more" in line for line in texts(pools.objects_document(POOL, 0, 2), width))
+    texts(pools.buffers_document([BUFFER]), width)
+    texts(pools.memory_document([POOL], [BUFFER]), width)
+    texts(pools.cells_document(POOL, 5), width)
+    texts(changes.changes_document([Change("object", "x" * 300)] * 20), width)
+    texts(hexdump.render(0x1000, bytes(range(256))), width)
+    texts(hexdump.render_units(0x1000, bytes(range(64)), "f", 4), width)
 
 
 def test_source_marks_the_current_line() -> None:
-    lines = texts(source.render([f"line{i} = 1" for i in range(1, 40)], 20, 3, 3, 80, {21}), 80)
+    lines = texts(source.render([f"line{i} = 1" for i in range(1, 40)], 20, 3, 3, {21}), 80)
     assert len(lines) == 7
     assert [line[0] for line in lines].index("▸") == 3
     assert lines[4].startswith(" ●21")
@@ -151,7 +155,7 @@ def test_quant_block_values() -> None:
     block = quant_blocks.Block("w", "q4_0", data, 0x1000, (0,), 1, 33, 32)
     decoded = quant_blocks.values(block)
     assert decoded[0] == 0 and decoded[16] == 0.5 and not decoded[1:16].any()
-    assert any("d = 0.5" in line for line in texts(quant_blocks.render(block, 80), 80))
+    assert any("d = 0.5" in line for line in texts(quant_blocks.render(block), 80))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -194,12 +198,3 @@ def test_page_width() -> None:
 def test_nothing_from_a_file_drives_the_terminal() -> None:
     assert printable("a\x1b[2Jb\n") == "a\\x1b[2Jb\\n"
     assert str(Line("\x07")) == "\\x07"
-
-
-def test_rules_and_tables_fit() -> None:
-    assert len(rule("title", 80, "a" * 100)) == 80
-    assert len(rule("title", 80)) == 80
-    lines = table(("name", "x"), [("n" * 200, "1"), ("m", "22")], 80, align="lr", flex=0)
-    assert all(len(line) <= 80 for line in lines)
-    assert str(lines[1]).endswith(" 1") and str(lines[2]).endswith("22")
-    assert elide("abcdefghij", 7) == "abc…hij"

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from ...errors import DebuggerError
-from ...show.listing import Report
+from ...show.document import Column, Document, Heading, table
 from ...show.panels import mappings as mappings_panel
-from ...show.style import Line, plural, rule, table
+from ...show.style import Line, plural
 from ..arguments import Rest
 from ..command import command
 from ..interface import Shell
+
+SPLITS = (
+    Column("split", "r"),
+    Column("backend"),
+    Column("nodes"),
+    Column("", priority=1, least=20),
+    Column("copied there first", least=20, middle=False),
+)
 
 
 @command("info mmap", aliases=("info mappings",), group="memory", needs="run")
@@ -24,11 +32,11 @@ def info_mmap(shell: Shell, what: Rest = "") -> list[Line]:
         raise DebuggerError(f"info mmap: cannot read {what!r}: `all` lists every tensor")
     found = shell.session.mappings()
     if not found:
-        return Report([Line("no file is mapped at this point of the run")], {"mappings": []})
+        return Document([Line("no file is mapped at this point of the run")], {"mappings": []})
     lines = []
     for mapping in found:
-        lines += mappings_panel.render(mapping, shell.width, what == "all")
-    return Report(lines, {"mappings": found})
+        lines += mappings_panel.mapping_document(mapping, what == "all")
+    return Document(lines, {"mappings": found})
 
 
 @command("info splits", group="look", needs="run")
@@ -39,11 +47,11 @@ def info_splits(shell: Shell) -> list[Line]:
     """
     schedule = shell.session.schedule()
     if schedule is None:
-        return Report(
+        return Document(
             [Line("no scheduler at this point of the run: a backend is given the whole graph")], {"splits": []}
         )
     if not schedule.splits:
-        return Report([Line("the scheduler has not been given a graph yet")], {"splits": []})
+        return Document([Line("the scheduler has not been given a graph yet")], {"splits": []})
     splits = schedule.splits
     rows = []
     for item in splits:
@@ -53,6 +61,5 @@ def info_splits(shell: Shell) -> list[Line]:
             (str(item.number), ("type", item.backend), span, ("name", names), ", ".join(item.inputs) or "nothing")
         )
     state = "of the graph at hand" if schedule.is_current else "of the graph before"
-    title = rule("splits", shell.width, plural(len(splits), "split"), plural(schedule.n_backends, "backend"), state)
-    headers = ("split", "backend", "nodes", "", "copied there first")
-    return Report([title, *table(headers, rows, shell.width, align="rllll", flex=4)], {"splits": splits})
+    title = Heading("splits", (plural(len(splits), "split"), plural(schedule.n_backends, "backend"), state))
+    return Document([title, table(SPLITS, rows)], {"splits": splits})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...compare.diff_runs import read_request
-from ...show.listing import Report
+from ...show.document import Document
 from ...show.panels import diff as diff_panel
 from ..arguments import Rest
 from ..command import command
@@ -11,7 +11,7 @@ from ..interface import Shell
 
 
 @command("diff", group="compare", repeats=False)
-def diff_command(shell: Shell, what: Rest = "") -> Report:
+def diff_command(shell: Shell, what: Rest = "") -> Document:
     """Compare two runs node by node, and name the first node that goes wrong.
 
     Two errors are told apart: inherited, what run B's own chain has come to, and local, what B makes of A's inputs.
@@ -27,4 +27,4 @@ def diff_command(shell: Shell, what: Rest = "") -> Report:
     request = read_request(what)
     with shell.muted():
         comparison = shell.session.diff(request)
-    return Report(diff_panel.render(comparison, shell.width), comparison)
+    return Document(diff_panel.render(comparison), comparison)

@@ -17,24 +17,27 @@ from ....ggml import (
 from ...ask.known import known_tensors
 from ...errors import DebuggerError
 from ...session import Session
-from ...show.context import card_lines
-from ...show.listing import Report, read_page
+from ...show.context import node_card
+from ...show.document import Block, Column, Document, Heading, table
+from ...show.listing import read_page
 from ...show.panels import graph as graph_panel
 from ...show.panels import pools
 from ...show.panels.formulas import list_ne
 from ...show.panels.node import place_text, short_path
-from ...show.panels.scalars import Row, one_line, render_locals
-from ...show.repacked import repacked_lines
-from ...show.style import Line, rule, table
+from ...show.panels.scalars import Row, locals_table, one_line
+from ...show.repacked import repacked_note
+from ...show.style import Line
 from ..arguments import Rest, Tensor
 from ..command import command
 from ..interface import Shell
 from ..listings import choose_nodes, choose_pool, compiled, paged
 from ..names import find_place
 
+DEVICES = (Column("device"), Column("type"), Column("description", least=20, middle=False))
+
 
 @command("info graph", group="look", needs="graph")
-def info_graph(shell: Shell, what: Rest = "") -> list[Line]:
+def info_graph(shell: Shell, what: Rest = "") -> Document | list[Block]:
     """List the nodes of the graph around the current one. FROM [TO], all, op:X, layer:N, or a pattern choose others.
 
     Example: info graph
@@ -47,16 +50,14 @@ def info_graph(shell: Shell, what: Rest = "") -> list[Line]:
     current = shell.session.node_index
     start = max(0, current - shell.settings.page // 2) if not what else 0
     page = read_page(rest, len(chosen), shell.settings.page, start=start)
-    lines = graph_panel.render(chosen[page.first : page.last], current, shell.width)
-    title = rule(
-        "graph", shell.width, f"{len(nodes)} nodes, {len(snapshot.leafs)} leafs", page.text("nodes", chosen, nodes)
-    )
+    listing = graph_panel.nodes_table(chosen[page.first : page.last], current)
+    facts = (f"{len(nodes)} nodes, {len(snapshot.leafs)} leafs", page.text("nodes", chosen, nodes))
     data = {"nodes": chosen[page.first : page.last] if rest.strip() else chosen, "n_leafs": len(snapshot.leafs)}
-    return Report(paged(shell, [title, *lines], page, "info graph", what), data)
+    return Document(paged(shell, [Heading("graph", facts), listing], page, "info graph", what), data)
 
 
 @command("info tensors", group="look", needs="run")
-def info_tensors(shell: Shell, pattern: Rest = "") -> list[Line]:
+def info_tensors(shell: Shell, pattern: Rest = "") -> Document | list[Block]:
     """List tensors: weights, inputs and caches first, then the nodes; a pattern chooses by name.
 
     Example: info tensors
@@ -74,14 +75,14 @@ def info_tensors(shell: Shell, pattern: Rest = "") -> list[Line]:
     if not infos:
         return [Line("no tensors yet")]
     page = read_page(" ".join(words), len(infos), shell.settings.page)
-    lines = graph_panel.render_tensors(infos[page.first : page.last], shell.width)
-    title = rule("tensors", shell.width, page.text("tensors"))
+    listing = graph_panel.tensors_table(infos[page.first : page.last])
+    title = Heading("tensors", (page.text("tensors"),))
     data = {"tensors": infos[page.first : page.last] if words else infos}
-    return Report(paged(shell, [title, *lines], page, "info tensors", pattern), data)
+    return Document(paged(shell, [title, listing], page, "info tensors", pattern), data)
 
 
 @command("info node", group="look", needs="run")
-def info_node(shell: Shell, tensor: Tensor | None = None) -> list[Line]:
+def info_node(shell: Shell, tensor: Tensor | None = None) -> Document | list[Block]:
     """Everything about one node or tensor: shape, place, operands, who reads it, the source that made it.
 
     Example: info node 24
@@ -94,25 +95,25 @@ def info_node(shell: Shell, tensor: Tensor | None = None) -> list[Line]:
             raise DebuggerError("info node needs a node here, for instance: info node 24")
     else:
         info = session.info(tensor)
-    lines = card_lines(session, info, shell.width, is_stop=True)
+    lines = node_card(session, info, is_stop=True)
     if info.repacked:
-        lines += repacked_lines(session.tensor(info.address), shell.width)
+        lines += repacked_note(session.tensor(info.address))
     snapshot = session.snapshot() if session.graph is not None else None
     if snapshot is not None:
         readers = [node for node in snapshot.nodes if info.address in node.src_addresses]
         text = ", ".join(f"{node.name} {node.desc}" for node in readers[:8]) + (" …" if len(readers) > 8 else "")
-        lines.append(Line("  ", ("dim", "read by "), text or "nobody"))
+        lines.append(Line("  ", ("dim", "read by "), text or "no node"))
         sharing = [n for n in snapshot.nodes if n.data and n.data == info.data and n.address != info.address]
         if sharing and info.data:
             names = ", ".join(node.name for node in sharing[:8]) + (" …" if len(sharing) > 8 else "")
             lines.append(Line("  ", ("dim", f"also at {info.data:#x}: "), names))
     for place in info.origin.frames:
         lines.append(Line("  ", ("dim", "from "), f"{short_path(place[0])}:{place[1]}", ("dim", f"  {place[2]}()")))
-    return Report(lines, info)
+    return Document(lines, info)
 
 
 @command("info objects", group="memory", needs="run")
-def info_objects(shell: Shell, what: Rest = "") -> list[Line]:
+def info_objects(shell: Shell, what: Rest = "") -> Document | list[Block]:
     """List the objects of a context's pool: header offset, payload size, type, name. Without a name: the newest pool.
 
     Example: info objects
@@ -123,12 +124,12 @@ def info_objects(shell: Shell, what: Rest = "") -> list[Line]:
         return [Line("no context has been made yet")]
     pool, rest = choose_pool(found, what)
     page = read_page(rest, len(pool.objects), shell.settings.page)
-    lines = pools.render_objects(pool, page.first, page.last, shell.width)
-    return Report(paged(shell, lines, page, f"info objects {pool.name}", rest), pool)
+    lines = pools.objects_document(pool, page.first, page.last)
+    return Document(paged(shell, lines, page, f"info objects {pool.name}", rest), pool)
 
 
 @command("info context", aliases=("info pools", "info contexts"), group="memory", needs="run")
-def info_context(shell: Shell) -> list[Line]:
+def info_context(shell: Shell) -> Document | list[Block]:
     """List the contexts: where each pool lies, how full it is, whether one more tensor would fit.
 
     Example: info context
@@ -137,11 +138,11 @@ def info_context(shell: Shell) -> list[Line]:
     if not found:
         return [Line("no context has been made yet")]
     data = {"contexts": [replace(pool, objects=()) for pool in found]}
-    return Report(pools.render_pools(found, shell.width), data)
+    return Document(pools.pools_document(found), data)
 
 
 @command("info buffers", group="memory", needs="run")
-def info_buffers(shell: Shell) -> list[Line]:
+def info_buffers(shell: Shell) -> Document | list[Block]:
     """List the backend buffers: weights, key and value memory, compute buffer; where, how large, how full.
 
     Example: info buffers
@@ -149,11 +150,11 @@ def info_buffers(shell: Shell) -> list[Line]:
     found = shell.session.snapshot(nodes=False).buffers
     if not found:
         return [Line("no buffer has been allocated yet")]
-    return Report(pools.render_buffers(found, shell.width), {"buffers": found})
+    return Document(pools.buffers_document(found), {"buffers": found})
 
 
 @command("info backends", group="look")
-def info_backends(shell: Shell) -> list[Line]:
+def info_backends(shell: Shell) -> Document | list[Block]:
     """List the registry's devices, and the kernels in use.
 
     Example: info backends
@@ -163,7 +164,7 @@ def info_backends(shell: Shell) -> list[Line]:
         device = ggml_backend_dev_get(i)
         props = ggml_backend_dev_get_props(device)
         rows.append((("name", props.name), ggml_backend_dev_type(props.type).name.rsplit("_", 1)[1], props.description))
-    lines = [rule("backends", shell.width), *table(("device", "type", "description"), rows, shell.width, flex=2)]
+    lines: list[Block] = [Heading("backends"), table(DEVICES, rows)]
     chosen = _kernels.chosen()
     others = [variant.name for variant in _kernels.variants() if variant.name != chosen.name]
     features = ", ".join(chosen.features) or "no special instructions"
@@ -174,7 +175,7 @@ def info_backends(shell: Shell) -> list[Line]:
 
 
 @command("info line", group="look", needs="run")
-def info_line(shell: Shell, where: Rest = "") -> list[Line]:
+def info_line(shell: Shell, where: Rest = "") -> Document | list[Block]:
     """List the nodes and tensors that a source line has made in the current graph; without one, the current line.
 
     Example: info line
@@ -191,15 +192,15 @@ def info_line(shell: Shell, where: Rest = "") -> list[Line]:
             raise DebuggerError("no source line here, for instance: info line gpt2/graph.py:143")
         path, line = frames[shell.selection.frame_index].file, frames[shell.selection.frame_index].line
     infos = shell.session.nodes_of_line(path, line)
-    title = rule(f"{short_path(path)}:{line}", shell.width)
+    title = Heading(f"{short_path(path)}:{line}")
     if not infos:
         return [title, Line("  no tensor of the current graph was made by this line")]
-    lines = [title, *graph_panel.render(infos[:60], shell.session.node_index, shell.width)]
-    return Report(lines, {"file": path, "line": line, "tensors": infos})
+    lines = [title, graph_panel.nodes_table(infos[:60], shell.session.node_index)]
+    return Document(lines, {"file": path, "line": line, "tensors": infos})
 
 
 @command("info locals", group="look", needs="run")
-def info_locals(shell: Shell) -> list[Line]:
+def info_locals(shell: Shell) -> Document | list[Block]:
     """List the locals of the selected frame.
 
     Example: info locals
@@ -208,10 +209,10 @@ def info_locals(shell: Shell) -> list[Line]:
     if not frames:
         raise DebuggerError("no frame here: the program is between two lines that can be stepped")
     frame = frames[shell.selection.frame_index]
-    title = rule(f"{frame.function}", shell.width, f"{short_path(frame.file)}:{frame.line}")
+    title = Heading(frame.function, (f"{short_path(frame.file)}:{frame.line}",))
     rows = rows_of(frame.locals, shell.session)
     data = {name: {"type": kind, "value": text} for name, kind, text in rows}
-    return Report([title, *render_locals(rows, shell.width)], data)
+    return Document([title, locals_table(rows)], data)
 
 
 def rows_of(names: Mapping[str, Any], session: Session) -> list[Row]:
@@ -253,10 +254,10 @@ def info_frame(shell: Shell) -> Line:
 
 
 @command("info display", group="look")
-def info_display(shell: Shell) -> list[Line]:
+def info_display(shell: Shell) -> Document | list[Block]:
     """List the expressions that are displayed at each stop.
 
     Example: info display
     """
     lines = [Line(f"{number}: {text}") for number, text in shell.displays.texts.items()]
-    return Report(lines or [Line("nothing is displayed")], shell.displays.texts)
+    return Document(lines or [Line("nothing is displayed")], shell.displays.texts)

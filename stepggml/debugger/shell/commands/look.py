@@ -9,10 +9,11 @@ import numpy as np
 from ....ggml import ggml_blck_size, ggml_is_quantized, ggml_n_dims, ggml_type_name
 from ...ask.tensor_view import TensorView
 from ...errors import DebuggerError
+from ...show.document import Block
 from ...show.panels import quant_blocks
 from ...show.panels import values as values_panel
 from ...show.style import Line
-from ...show.value_view import value_lines
+from ...show.value_view import value_blocks
 from ...target.elements import address_of_element
 from ...target.repacked import read_block
 from ..arguments import Expression, Fmt
@@ -21,7 +22,7 @@ from ..interface import Shell
 
 
 @command("print", aliases=("p", "inspect"), group="look")
-def print_value(shell: Shell, fmt: Fmt, expression: Expression = "$") -> list[Line]:
+def print_value(shell: Shell, fmt: Fmt, expression: Expression = "$") -> list[Block]:
     """Show the value of an expression: tensors by name, T[i,j,k] in ggml's order (ne0 first), numpy, locals, $1.
 
     /x shows the bits as hex, /d /u /o /t /c /f as in gdb, /q the quant blocks of a quantized tensor; a count such as
@@ -37,11 +38,11 @@ def print_value(shell: Shell, fmt: Fmt, expression: Expression = "$") -> list[Li
     value, notes = shell.evaluate_noted(expression)
     edge_items = fmt.count if fmt.count > 1 else shell.settings.edge_items
     options = replace(shell.view, edge_items=edge_items)
-    lines = value_lines(shell.session, value, options, shell.session.values.keep(value), fmt.letter)
+    lines = value_blocks(shell.session, value, options, shell.session.values.keep(value), fmt.letter)
     return lines if isinstance(value, TensorView) else lines + notes
 
 
-def quant_lines(shell: Shell, text: str) -> list[Line]:
+def quant_lines(shell: Shell, text: str) -> list[Block]:
     """The quant block that holds T[i,j,k,l]. Raises DebuggerError for a tensor that has no blocks."""
     tensor, index = shell.evaluate_element(text)
     type_name = ggml_type_name(tensor.type)
@@ -56,11 +57,11 @@ def quant_lines(shell: Shell, text: str) -> list[Line]:
     row = index[1 : max(2, ggml_n_dims(tensor))]
     name = shell.session.info(tensor).name or hex(shell.session.info(tensor).address)
     block = quant_blocks.Block(name, type_name, data, address, row, number, index[0], n_per_block)
-    return quant_blocks.render(block, shell.width)
+    return quant_blocks.render(block)
 
 
 @command("display", group="look", repeats=False)
-def display(shell: Shell, expression: Expression = "") -> list[Line]:
+def display(shell: Shell, expression: Expression = "") -> list[Block]:
     """Show an expression at every stop from now on; without one, show all of them now.
 
     Example: display n_past
@@ -73,7 +74,7 @@ def display(shell: Shell, expression: Expression = "") -> list[Line]:
         chosen = list(shell.displays)
         if not chosen:
             return [Line("nothing is displayed; `display EXPR` adds something")]
-    return [line for number in chosen for line in shell.display_lines(number)]
+    return [block for number in chosen for block in shell.display_blocks(number)]
 
 
 @command("undisplay", group="look", repeats=False)
@@ -89,7 +90,7 @@ def undisplay(shell: Shell, *numbers: str) -> Line:
 
 
 @command("stats", group="look", needs="run")
-def stats(shell: Shell, expression: Expression) -> list[Line]:
+def stats(shell: Shell, expression: Expression) -> list[Block]:
     """Summarise a tensor or any array: min, max, mean, standard deviation, zeros, nan, inf.
 
     Example: stats node_6

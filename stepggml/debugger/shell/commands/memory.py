@@ -6,12 +6,13 @@ from ....ggml import ggml_blck_size, ggml_n_dims, ggml_nbytes, ggml_nelements, g
 from ...ask.known import known_tensors, last_writer
 from ...errors import DebuggerError
 from ...run.stops import NodeInfo
+from ...show.document import Block, Column, Heading, table
 from ...show.panels import hexdump as hexdump_panel
-from ...show.panels import memory_map
+from ...show.panels import pools as pools_panel
 from ...show.panels.node import badge_part, label, place_text
 from ...show.panels.scalars import float_bits
-from ...show.repacked import repacked_lines
-from ...show.style import Line, rule, table
+from ...show.repacked import repacked_note
+from ...show.style import Line
 from ...target.elements import address_of_element
 from ...target.repacked import GROUP_ROWS, in_group, is_repacked, read_block
 from ..arguments import Address, AddressArg, Count, Element, Fmt, Tensor, Word
@@ -21,10 +22,11 @@ from ..listings import choose_pool
 
 SIZES = {"b": 1, "h": 2, "w": 4, "g": 8}
 MAX_DUMP = 1 << 16
+ALIASES = (Column("also in", least=16), Column("", priority=1), Column("", priority=2), Column(""), Column(""))
 
 
 @command("x", group="memory")
-def examine(shell: Shell, fmt: Fmt, address: Address | None = None) -> list[Line]:
+def examine(shell: Shell, fmt: Fmt, address: Address | None = None) -> list[Block]:
     """Show memory: /N how many, /x d u o t f c the form, /b h w g the size of each (1, 2, 4, 8 bytes).
 
     ADDR is a number, a tensor (its data), or an expression. /2f shows floats, /4hf halves. An empty line goes on.
@@ -39,10 +41,10 @@ def examine(shell: Shell, fmt: Fmt, address: Address | None = None) -> list[Line
     data = shell.session.read(address, fmt.count * size)
     following = f"x/{fmt.count}{letter}{fmt.size} {address + len(data):#x}"
     shell.repeat_with(following)
-    return [*whose_bytes(shell, address), *hexdump_panel.render_units(address, data, letter, size, shell.width)]
+    return [*whose_bytes(shell, address), *hexdump_panel.render_units(address, data, letter, size)]
 
 
-def whose_bytes(shell: Shell, address: int) -> list[Line]:
+def whose_bytes(shell: Shell, address: int) -> list[Block]:
     """A warning when the tensor that named an address does not own the bytes there (yet, or any longer), or when
     somebody's rows lie side by side there.
     """
@@ -50,11 +52,11 @@ def whose_bytes(shell: Shell, address: int) -> list[Line]:
     badge = shell.session.badge(tensor) if tensor is not None else None
     if badge is not None and badge.kind not in ("LIVE", "VIEW-OF"):
         return [Line(("warn", f"these are not its values: {badge.text}"))]
-    return repacked_lines(tensor or shell.session.owner_of(address), shell.width, indent="", style="warn")
+    return repacked_note(tensor or shell.session.owner_of(address), indent=0, style="warn")
 
 
 @command("hexdump", aliases=("hd",), group="memory")
-def hexdump(shell: Shell, address: AddressArg, length: Count = 64) -> list[Line]:
+def hexdump(shell: Shell, address: AddressArg, length: Count = 64) -> list[Block]:
     """Show LENGTH bytes (default 64) at an address or at a tensor's data, as hex and as characters.
 
     Example: hexdump node_3
@@ -64,7 +66,7 @@ def hexdump(shell: Shell, address: AddressArg, length: Count = 64) -> list[Line]
         raise DebuggerError(f"hexdump shows at most {MAX_DUMP:,} bytes at once")
     data = shell.session.read(address, length)
     shown = data[: 16 * 4 * shell.settings.page]
-    lines = [*whose_bytes(shell, address), *hexdump_panel.render(address, shown, shell.width)]
+    lines = [*whose_bytes(shell, address), hexdump_panel.render(address, shown)]
     shell.repeat_with(f"hexdump {address + len(shown):#x} {length}")
     if len(shown) < len(data):
         lines.append(Line("  ", ("hint", f"… {len(data) - len(shown):,} bytes more: an empty line goes on")))
@@ -72,7 +74,7 @@ def hexdump(shell: Shell, address: AddressArg, length: Count = 64) -> list[Line]
 
 
 @command("addr", group="memory", needs="run")
-def addr(shell: Shell, element: Element) -> list[Line]:
+def addr(shell: Shell, element: Element) -> list[Block]:
     """Spell out where T[i,j,k] lies: base + i*nb0 + j*nb1 + ..., the bytes there, the value, who else has these bytes.
 
     Example: addr KQ[1,2,0]
@@ -84,14 +86,8 @@ def addr(shell: Shell, element: Element) -> list[Line]:
     place = address_of_element(tensor, *index)
     n_dims = max(1, ggml_n_dims(tensor), 4 - next(k for k, i in enumerate([*reversed(index), 1]) if i))
     shown = ",".join(str(i) for i in index[:n_dims])
-    lines = [
-        rule(
-            f"{info.name or hex(info.address)}[{shown}]",
-            shell.width,
-            info.type,
-            f"ne {list(info.ne)}",
-            f"nb {list(info.nb)}",
-        )
+    lines: list[Block] = [
+        Heading(f"{info.name or hex(info.address)}[{shown}]", (info.type, f"ne {list(info.ne)}", f"nb {list(info.nb)}"))
     ]
     terms = ["data", *(f"i{k}*nb{k}" for k in range(n_dims - 1, -1, -1))]
     if in_group(tensor, index[1]):
@@ -99,7 +95,7 @@ def addr(shell: Shell, element: Element) -> list[Line]:
     lines.append(Line("  ", ("dim", " + ".join(terms))))
     lines.append(Line("  ", ("address", place.text)))
     lines.append(Line("  ", ("dim", "that is "), place_text(info), f" +{place.address - tensor.data:,} B"))
-    lines += repacked_lines(tensor, shell.width, index[1])
+    lines += repacked_note(tensor, index[1])
     data = read_block(tensor, index, shell.session.read)
     lines.append(Line("  ", ("dim", "bytes "), data[:40].hex(" ") + (" …" if len(data) > 40 else "")))
     lines.append(value_line(shell, tensor, index, place.within_block))
@@ -123,7 +119,7 @@ def value_line(shell: Shell, tensor, index: tuple[int, ...], within_block: int |
     return line.add("  ").add(badge_part(value.badge)).add(("dim", f"  {value.note}" if value.note else ""))
 
 
-def alias_lines(shell: Shell, address: int, size: int, but: int) -> list[Line]:
+def alias_lines(shell: Shell, address: int, size: int, but: int) -> list[Block]:
     """Other tensors whose data cover an address: those that exist already, and how many will come."""
     rows = []
     n_to_come = 0
@@ -137,7 +133,7 @@ def alias_lines(shell: Shell, address: int, size: int, but: int) -> list[Line]:
         rows.append(alias_row(info, address))
     if not rows and not n_to_come:
         return [Line("  ", ("dim", "no other tensor covers these bytes"))]
-    lines = table(("also in", "", "", "", ""), rows[:12], shell.width, flex=0) if rows else []
+    lines: list[Block] = [table(ALIASES, rows[:12])] if rows else []
     if len(rows) > 12:
         lines.append(Line("  ", ("dim", f"… and {len(rows) - 12} more")))
     if n_to_come:
@@ -152,13 +148,13 @@ def alias_row(info: NodeInfo, address: int) -> tuple:
 
 
 @command("xinfo", group="memory", needs="run")
-def xinfo(shell: Shell, address: Address) -> list[Line]:
+def xinfo(shell: Shell, address: Address) -> list[Block]:
     """Say what lies at an address: which pool, buffer, object or tensor, and whose bytes they are now.
 
     Example: xinfo node_3
     """
     region = shell.session.region_of(address)
-    lines = [rule(f"{address:#x}", shell.width)]
+    lines: list[Block] = [Heading(f"{address:#x}")]
     if region is None:
         return [*lines, Line("  nothing of the program's: no pool and no buffer holds this address")]
     lines.append(Line("  ", ("type", region.kind), "  ", ("name", region.text)))
@@ -175,7 +171,7 @@ def xinfo(shell: Shell, address: Address) -> list[Line]:
         lines.append(Line("  ", ("dim", "no node of this evaluation has written here yet")))
     owner = shell.session.owner_of(address)
     if owner is not None and is_repacked(owner):
-        lines += repacked_lines(owner, shell.width, (address - owner.data) // owner.nb[1])
+        lines += repacked_note(owner, (address - owner.data) // owner.nb[1])
     lines += alias_lines(shell, address, 1, 0)
     return lines
 
@@ -192,7 +188,7 @@ def distance(shell: Shell, a: AddressArg, b: AddressArg) -> Line:
 
 
 @command("vmmap", group="memory", needs="run")
-def vmmap(shell: Shell) -> list[Line]:
+def vmmap(shell: Shell) -> list[Block]:
     """Draw the program's memory: context pools, backend buffers and mapped files by address, with their use.
 
     As with every command, -o FILE.svg saves what is shown.
@@ -203,19 +199,19 @@ def vmmap(shell: Shell) -> list[Line]:
     mappings = shell.session.mappings(tensors=False)
     if not snapshot.pools and not snapshot.buffers and not mappings:
         return [Line("no memory of ggml's yet")]
-    return memory_map.render(snapshot.pools, snapshot.buffers, shell.width, mappings)
+    return pools_panel.memory_document(snapshot.pools, snapshot.buffers, mappings)
 
 
 @command("telescope", group="memory", needs="run")
-def telescope(shell: Shell, tensor: Tensor) -> list[Line]:
+def telescope(shell: Shell, tensor: Tensor) -> list[Block]:
     """Follow a tensor's pointers: struct, src[], view_src, data, buffer.
 
     Example: telescope KQ
     """
-    return [rule("telescope", shell.width), *telescope_lines(shell, tensor, "", 0)]
+    return [Heading("telescope"), *telescope_lines(shell, tensor, "", 0)]
 
 
-def telescope_lines(shell: Shell, tensor, label: str, depth: int) -> list[Line]:  # noqa: ANN001
+def telescope_lines(shell: Shell, tensor, label: str, depth: int) -> list[Block]:  # noqa: ANN001
     """One tensor and, two levels deep, what it points to."""
     info = shell.session.info(tensor)
     margin = "  " + "    " * depth
@@ -229,7 +225,7 @@ def telescope_lines(shell: Shell, tensor, label: str, depth: int) -> list[Line]:
     line.add("  ").add(("op", info.desc)).add("  ").add(("type", info.type)).add(f" {list(info.ne)}  ").add(
         badge_part(info.badge)
     )
-    lines = [line]
+    lines: list[Block] = [line]
     if depth <= 1:
         for k, address in enumerate(info.src_addresses):
             try:
@@ -241,12 +237,12 @@ def telescope_lines(shell: Shell, tensor, label: str, depth: int) -> list[Line]:
     if depth == 0:
         lines.append(Line(margin, "    ", ("dim", "data → "), ("address", f"{info.data:#x}"), f"  {place_text(info)}"))
         lines.append(Line(margin, "    ", ("dim", "buffer → "), info.buffer or "none"))
-        lines += repacked_lines(tensor, shell.width, indent=margin + "    ")
+        lines += repacked_note(tensor, indent=len(margin) + 4)
     return lines
 
 
 @command("walk", group="memory", needs="run")
-def walk(shell: Shell, tensor: Tensor) -> list[Line]:
+def walk(shell: Shell, tensor: Tensor) -> list[Block]:
     """Show in which order the elements are met when memory is read from front to back: what the strides mean.
 
     Example: walk K
@@ -254,14 +250,14 @@ def walk(shell: Shell, tensor: Tensor) -> list[Line]:
     """
     info = shell.session.info(tensor)
     blck_size = ggml_blck_size(tensor.type)
-    lines = [
-        rule(f"{info.name or hex(info.address)}", shell.width, info.type, f"ne {list(info.ne)}", f"nb {list(info.nb)}")
+    lines: list[Block] = [
+        Heading(info.name or hex(info.address), (info.type, f"ne {list(info.ne)}", f"nb {list(info.nb)}"))
     ]
     if ggml_nelements(tensor) == 0:
         return [*lines, Line("  no elements")]
     if info.repacked:
         # nb says how rows lie elsewhere; here a block of each comes before the next block of the first
-        return [*lines, *repacked_lines(tensor, shell.width)]
+        return [*lines, *repacked_note(tensor)]
     axes = sorted((k for k in range(4) if info.ne[k] > 1), key=lambda k: (info.nb[k], k))
     if not axes:
         return [*lines, Line("  one element only")]
@@ -292,7 +288,7 @@ def walk(shell: Shell, tensor: Tensor) -> list[Line]:
     return lines
 
 
-def walk_rows(info: NodeInfo, axes: list[int], blck_size: int) -> list[Line]:
+def walk_rows(info: NodeInfo, axes: list[int], blck_size: int) -> list[Block]:
     """The first elements met, then, for each further dimension, where its index goes to 1, 2 and its end."""
     places: dict[int, str] = {}
     for position, k in enumerate(axes):
@@ -313,7 +309,7 @@ def walk_rows(info: NodeInfo, axes: list[int], blck_size: int) -> list[Line]:
 
 
 @command("vis", group="memory", needs="run")
-def vis(shell: Shell, pool: Word = "", count: Count = 6) -> list[Line]:
+def vis(shell: Shell, pool: Word = "", count: Count = 6) -> list[Block]:
     """Draw the cells of a context's pool: object header, tensor struct, data, free room. Newest objects unless named.
 
     Example: vis
@@ -323,4 +319,4 @@ def vis(shell: Shell, pool: Word = "", count: Count = 6) -> list[Line]:
     if not pools:
         return [Line("no context has been made yet")]
     chosen, _rest = choose_pool(pools, pool)
-    return memory_map.render_cells(chosen, min(count, 200), shell.width)
+    return pools_panel.cells_document(chosen, min(count, 200))

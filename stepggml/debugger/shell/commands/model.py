@@ -6,11 +6,21 @@ from ....runner import Program, open_program
 from ...ask.snapshot import short_buffer
 from ...errors import DebuggerError
 from ...run.stops import NodeInfo
-from ...show.listing import Report
-from ...show.style import Line, rule, table
+from ...show.document import Column, Document, Heading, table
+from ...show.style import Line
 from ..arguments import AnyInteger, Rest
 from ..command import command
 from ..interface import Shell
+
+WRITES = (
+    Column("node", least=16),
+    Column("layer", "r", priority=2),
+    Column("bytes of"),
+    Column("from", priority=3),
+    Column("place"),
+    Column("bytes", "r"),
+    Column("state", least=14, middle=False),
+)
 
 
 def model_path(shell: Shell) -> str:
@@ -22,22 +32,22 @@ def model_path(shell: Shell) -> str:
 
 
 @command("info vocab", group="look")
-def info_vocab(shell: Shell, text: Rest = "") -> list[Line]:
+def info_vocab(shell: Shell, text: Rest = "") -> Document | list[Line]:
     """Show token ids as text, or the tokens of a text; without arguments, facts about the vocabulary.
 
     Example: info vocab Old Mr. Crow
     Example: info vocab 12 13
     """
     with shell.muted():
-        return vocabulary(shell, open_program(model_path(shell)), text)
+        return vocabulary(open_program(model_path(shell)), text)
 
 
-def vocabulary(shell: Shell, program: Program, text: str) -> Report:
+def vocabulary(program: Program, text: str) -> Document:
     """What `info vocab` shows. Raises DebuggerError for ids that are none."""
     if not text:
         facts = program.info().vocabulary
-        lines = [rule("vocabulary", shell.width), *(Line(f"  {name}: {value}") for name, value in facts.items())]
-        return Report(lines, facts)
+        lines = [Heading("vocabulary"), *(Line(f"  {name}: {value}") for name, value in facts.items())]
+        return Document(lines, facts)
     words = text.replace(",", " ").split()
     if all(word.isdigit() and len(word) < 10 for word in words):
         ids = [int(word) for word in words]
@@ -48,29 +58,29 @@ def vocabulary(shell: Shell, program: Program, text: str) -> Report:
     except RuntimeError as error:
         raise DebuggerError(str(error)) from None
     rows = [(str(id), repr(piece)[1:]) for id, piece in zip(ids, pieces, strict=True)]
-    return [rule("tokens", shell.width, f"{len(ids)}"), *table(("id", "bytes"), rows[:200], shell.width, align="rl")]
+    return Document([Heading("tokens", (f"{len(ids)}",)), table((Column("id", "r"), Column("bytes")), rows[:200])])
 
 
 @command("info model", aliases=("info file",), group="look")
-def info_model(shell: Shell) -> list[Line]:
+def info_model(shell: Shell) -> Document | list[Line]:
     """Show the model file: format, size, hyper-parameters, how many tensors of which type.
 
     Example: info model
     """
     with shell.muted():
         facts = open_program(model_path(shell)).info()
-    lines = [rule(facts.model.rsplit("/", 1)[-1], shell.width, facts.format, f"{facts.file_size:,} B")]
+    lines = [Heading(facts.model.rsplit("/", 1)[-1], (facts.format, f"{facts.file_size:,} B"))]
     lines += [Line("  ", ("name", name), f" = {value}") for name, value in facts.hparams.items()]
     types: dict[str, list[int]] = {}
     for row in facts.tensors:
         types.setdefault(row["type"], []).append(row["bytes"])
     for name, sizes in types.items():
         lines.append(Line("  ", f"{len(sizes)} tensors of ", ("type", name), f", {sum(sizes):,} B"))
-    return Report(lines, facts)
+    return Document(lines, facts)
 
 
 @command("info gguf", group="look")
-def info_gguf(shell: Shell) -> list[Line]:
+def info_gguf(shell: Shell) -> Document | list[Line]:
     """Show the key-value pairs of a GGUF model file.
 
     Example: info gguf
@@ -78,12 +88,12 @@ def info_gguf(shell: Shell) -> list[Line]:
     with shell.muted():
         facts = open_program(model_path(shell)).info()
     if "gguf" not in facts.format.lower():
-        return [Line(f"this model is no GGUF file: {facts.format}; `info model` describes it")]
+        return [Line(f"this model is not a GGUF file: {facts.format}; `info model` describes it")]
     return info_model(shell)
 
 
 @command("info kv", group="memory", needs="graph")
-def info_kv(shell: Shell, layer: AnyInteger | None = None, position: AnyInteger | None = None) -> list[Line]:
+def info_kv(shell: Shell, layer: AnyInteger | None = None, position: AnyInteger | None = None) -> Document | list[Line]:
     """Show the key and value memory: which bytes this evaluation's tokens go to, per layer.
 
     LAYER and POSITION narrow it to one token's bytes.
@@ -100,7 +110,7 @@ def info_kv(shell: Shell, layer: AnyInteger | None = None, position: AnyInteger 
     tokens = f"{session.n_past} tokens before, {session.n_tokens} in this evaluation"
     lines = []
     for item in buffers.values():
-        lines.append(rule(item.name, shell.width, f"{item.size:,} B at {item.base:#x}", tokens))
+        lines.append(Heading(item.name, (f"{item.size:,} B at {item.base:#x}", tokens)))
     rows = []
     for node in writes:
         if layer is not None and node.il != layer:
@@ -115,9 +125,8 @@ def info_kv(shell: Shell, layer: AnyInteger | None = None, position: AnyInteger 
                 else f"  nothing is written for layer {layer}"
             ),
         ]
-    headers = ("node", "layer", "bytes of", "from", "place", "bytes", "state")
-    lines += table(headers, rows[: 4 * shell.settings.page], shell.width, align="lrlllrl")
-    return Report(lines, {"buffers": list(buffers.values()), "writes": writes})
+    lines.append(table(WRITES, rows[: 4 * shell.settings.page]))
+    return Document(lines, {"buffers": list(buffers.values()), "writes": writes})
 
 
 def kv_row(node: NodeInfo, n_past: int, n_tokens: int, position: int | None) -> list:

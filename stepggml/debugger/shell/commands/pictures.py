@@ -8,8 +8,10 @@ import numpy as np
 
 from ...ask.tensor_view import TensorView
 from ...errors import DebuggerError
+from ...show import png, svg
+from ...show.document import Document, Heading, HeatMap
 from ...show.panels import pictures
-from ...show.style import Line, rule
+from ...show.style import Line
 from ..arguments import Expression, Rest
 from ..command import command
 from ..files import write_file
@@ -20,14 +22,13 @@ MAX_PNG_CELLS = 1 << 24
 
 
 @command("hist", group="look", needs="run")
-def hist(shell: Shell, expression: Expression) -> list[Line]:
+def hist(shell: Shell, expression: Expression) -> Document:
     """Show how the elements of a tensor or array are distributed.
 
     Example: hist node_6
     """
     array, notes = numbers_of(shell, expression)
-    title = rule(expression, shell.width, f"{array.size:,} elements")
-    return [title, *pictures.histogram(array, shell.width), *notes]
+    return Document([Heading(expression, (f"{array.size:,} elements",)), pictures.histogram(array), *notes])
 
 
 def numbers_of(shell: Shell, expression: str) -> tuple[np.ndarray, list[Line]]:
@@ -40,7 +41,7 @@ def numbers_of(shell: Shell, expression: str) -> tuple[np.ndarray, list[Line]]:
 
 
 @command("heat", group="look", needs="run", draws=True)
-def heat(shell: Shell, text: Rest = "") -> list[Line]:
+def heat(shell: Shell, text: Rest = "") -> Document | Line:
     """Show a tensor as a picture: ne0 to the right, ne1 downwards. With -o FILE, as a PNG or SVG file.
 
     Of a tensor of three or four dimensions the first matrix is shown; heat T[:,:,3] chooses another.
@@ -53,23 +54,19 @@ def heat(shell: Shell, text: Rest = "") -> list[Line]:
     if not expression:
         raise DebuggerError("heat what? For instance: heat KQ_soft_max[:,:,0], heat node_6 -o node_6.png")
     array, notes = numbers_of(shell, expression)
-    note = ""
-    while array.ndim > 2:
-        array = array[..., 0]
-        note = "the first matrix"
-    matrix = array.reshape(-1, 1) if array.ndim < 2 else array
+    picture = pictures.heat(array, expression)
     if path:
-        return [save_picture(path, matrix, expression)]
-    title = rule(expression, shell.width, f"{list(matrix.shape)}", note)
-    return [title, *pictures.heat(matrix, shell.width), *notes]
+        return save_picture(path, picture)
+    note = "the first matrix" if array.ndim > 2 else ""
+    return Document([Heading(expression, (f"{list(picture.matrix.shape)}", note)), picture, *notes])
 
 
-def save_picture(path: str, matrix: np.ndarray, title: str) -> Line:
+def save_picture(path: str, picture: HeatMap) -> Line:
     """Write a PNG, or an SVG when the file's name says so. Raises DebuggerError."""
     is_svg = path.lower().endswith(".svg")
     limit = MAX_SVG_CELLS if is_svg else MAX_PNG_CELLS
-    if matrix.size > limit:
-        raise DebuggerError(f"{matrix.size:,} elements are too many for that kind of file (at most {limit:,})")
-    data = pictures.svg(matrix, title).encode() if is_svg else pictures.png(matrix)
+    if picture.matrix.size > limit:
+        raise DebuggerError(f"{picture.matrix.size:,} elements are too many for that kind of file (at most {limit:,})")
+    data = svg.heat_map(picture).encode() if is_svg else png.heat_map(picture)
     write_file(path, data)
     return Line(f"wrote {path}, {len(data):,} B")

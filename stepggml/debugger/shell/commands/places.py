@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from ...errors import DebuggerError
-from ...show.listing import Report
-from ...show.style import Line, table
+from ...show.document import Block, Column, Document, table
+from ...show.style import Line
 from ..arguments import Count
 from ..command import command
 from ..interface import Shell
 
 
 @command("back", group="run", needs="run")
-def back(shell: Shell, n: Count = 1) -> list[Line]:
+def back(shell: Shell, n: Count = 1) -> list[Block]:
     """Look at the stop before this one again, as it was shown; the run does not move.
 
     Example: back
@@ -20,7 +20,7 @@ def back(shell: Shell, n: Count = 1) -> list[Line]:
 
 
 @command("forward", group="run", needs="run")
-def forward(shell: Shell, n: Count = 1) -> list[Line]:
+def forward(shell: Shell, n: Count = 1) -> list[Block]:
     """After `back`: look at the next stop again.
 
     Example: forward
@@ -28,7 +28,7 @@ def forward(shell: Shell, n: Count = 1) -> list[Line]:
     return seen_stop(shell, n)
 
 
-def seen_stop(shell: Shell, distance: int) -> list[Line]:
+def seen_stop(shell: Shell, distance: int) -> list[Block]:
     """A stop of the past as it was shown, and where it is among them."""
     views = shell.views
     view = views.look(distance)
@@ -52,11 +52,13 @@ def checkpoint(shell: Shell) -> Line:
 
 
 @command("info checkpoints", group="run")
-def info_checkpoints(shell: Shell) -> Report:
+def info_checkpoints(shell: Shell) -> Document:
     """List the places that `checkpoint` has remembered.
 
     Example: info checkpoints
     """
     rows = [(str(item.id), str(item.position), ("name", item.text)) for item in shell.bookmarks.items]
-    lines = table(("num", "place", "node"), rows, shell.width, align="rll", flex=2)
-    return Report(lines if rows else [Line("no checkpoints; `checkpoint` remembers this place")], shell.bookmarks.items)
+    if not rows:
+        return Document([Line("no checkpoints; `checkpoint` remembers this place")], [])
+    columns = (Column("num", "r"), Column("place"), Column("node", least=16))
+    return Document([table(columns, rows)], shell.bookmarks.items)

@@ -11,9 +11,10 @@ from ...ask.tensor_view import TensorView
 from ...errors import DebuggerError
 from ...hints import did_you_mean
 from ...show.context import stop_view
+from ...show.document import Block, Column, Document, Heading, table
 from ...show.panels import help as help_panel
 from ...show.panels.scalars import one_line
-from ...show.style import Line, plural, rule, table
+from ...show.style import Line, plural
 from ..arguments import Expression, File, Name, Rest, Word
 from ..assignment import set_elements
 from ..command import GROUPS, command, registry
@@ -24,22 +25,22 @@ _USER_NAME = re.compile(r"[A-Za-z_][\w-]{0,40}")
 
 
 @command("help", aliases=("h",), group="script", repeats=False)
-def show_help(shell: Shell, name: Name = "") -> list[Line]:
+def show_help(shell: Shell, name: Name = "") -> list[Block]:
     """List the commands by group, or explain one: usage, what it does, an example.
 
     Example: help si
     Example: help
     """
     if not name:
-        return help_panel.overview(registry, GROUPS, shell.width)
+        return help_panel.overview(registry, GROUPS)
     if name in shell.words.aliases:
         return [Line(f"{name} is your alias for: {shell.words.aliases[name]}")]
     if name in shell.words.definitions:
         return [Line(f"{name} is your command:"), *(f"  {line}" for line in shell.words.definitions[name])]
     if name in GROUPS:
-        return help_panel.group(registry, name, GROUPS[name], shell.width)
+        return help_panel.group(registry, name, GROUPS[name])
     found, _rest, _format = registry.resolve(name)
-    return help_panel.one(found, shell.width)
+    return help_panel.one(found)
 
 
 @command("quit", aliases=("q", "exit"), group="script", repeats=False)
@@ -171,7 +172,7 @@ def read_size(text: str) -> int:
 
 
 @command("show", group="script", repeats=False)
-def show_setting(shell: Shell, name: Word = "") -> list[Line]:
+def show_setting(shell: Shell, name: Word = "") -> list[Block]:
     """List the settings and their values.
 
     Example: show
@@ -179,7 +180,7 @@ def show_setting(shell: Shell, name: Word = "") -> list[Line]:
     return show_settings(shell, name)
 
 
-def show_settings(shell: Shell, name: str = "") -> list[Line]:
+def show_settings(shell: Shell, name: str = "") -> list[Block]:
     """The settings whose name begins with `name`."""
     rows = shell.settings.rows()
     rows.append(("record-limit", f"{shell.session.record_limit:,} B", "memory for going back; 0: replay instead"))
@@ -188,13 +189,13 @@ def show_settings(shell: Shell, name: str = "") -> list[Line]:
         raise DebuggerError(f"no setting {name!r}; `show` lists them")
     cells = [(("name", row[0]), row[1], ("dim", row[2])) for row in rows]
     return [
-        rule("settings", shell.width, "`set NAME VALUE` changes one"),
-        *table(("", "", ""), cells, shell.width, flex=2),
+        Heading("settings", ("`set NAME VALUE` changes one",)),
+        table((Column(""), Column(""), Column("", least=20, middle=False)), cells),
     ]
 
 
 @command("ctx", group="look", needs="run")
-def context_view(shell: Shell, parts: Rest = "") -> Any:
+def context_view(shell: Shell, parts: Rest = "") -> Document:
     """Show the view of this stop again; with words, first choose its parts: source, node, changes, on, off.
 
     Example: ctx
@@ -202,20 +203,20 @@ def context_view(shell: Shell, parts: Rest = "") -> Any:
     """
     if parts:
         shell.settings.change("ctx", parts)
-    return stop_view(shell.session, shell.session.stop, shell.view).lines
+    return stop_view(shell.session, shell.session.stop, shell.view).document
 
 
 @command("alias", group="script", repeats=False)
-def alias(shell: Shell, text: Rest = "") -> list[Line] | Line:
+def alias(shell: Shell, text: Rest = "") -> list[Block] | Line:
     """Give a command line a short name: alias NAME = COMMAND. Without arguments, list the aliases.
 
     Example: alias ww = who-writes
     """
     if not text:
         rows = [(("name", name), line) for name, line in sorted(shell.words.aliases.items())]
-        return (
-            table(("", ""), rows, shell.width, flex=1) if rows else Line("no aliases; `alias NAME = COMMAND` makes one")
-        )
+        if not rows:
+            return Line("no aliases; `alias NAME = COMMAND` makes one")
+        return [table((Column(""), Column("", least=20, middle=False)), rows)]
     match = re.fullmatch(r"([A-Za-z_][\w-]{0,40})\s*=?\s*(.+)", text, re.DOTALL)
     if match is None:
         raise DebuggerError("usage: alias NAME = COMMAND")

@@ -7,18 +7,21 @@ import re
 
 from ...errors import DebuggerError
 from ...run.stops import LineFrame
-from ...show.context import source_lines
+from ...show.context import source_blocks
+from ...show.document import Block, Column, Heading, table
 from ...show.panels import source as source_panel
 from ...show.panels.node import short_path
-from ...show.style import Line, rule, table
+from ...show.style import Line
 from ..arguments import AnyInteger, Rest
 from ..command import command
 from ..interface import Shell
 from ..names import find_place
 
+FRAMES = (Column(""), Column(""), Column(""), Column("", least=16), Column("", priority=1, least=16, middle=False))
+
 
 @command("backtrace", aliases=("bt", "where"), group="look", needs="run")
-def backtrace(shell: Shell, n: AnyInteger | None = None) -> list[Line]:
+def backtrace(shell: Shell, n: AnyInteger | None = None) -> list[Block]:
     """Show the stack, innermost frame first; with N the N innermost, with -N the N outermost.
 
     Example: bt
@@ -35,11 +38,11 @@ def backtrace(shell: Shell, n: AnyInteger | None = None) -> list[Line]:
         place = f"{short_path(frame.file)}:{frame.line}"
         text = linecache.getline(frame.file, frame.line).strip()
         rows.append((mark, f"#{number}", ("call", frame.function), place, source_panel.coloured(text)))
-    return table(("", "", "", "", ""), rows, shell.width, flex=4, indent=0)
+    return [table(FRAMES, rows, indent=0)]
 
 
 @command("up", group="look", needs="run")
-def up(shell: Shell, n: AnyInteger = 1) -> list[Line]:
+def up(shell: Shell, n: AnyInteger = 1) -> list[Block]:
     """Select the frame that called this one: its locals and source are then looked at.
 
     Example: up
@@ -48,7 +51,7 @@ def up(shell: Shell, n: AnyInteger = 1) -> list[Line]:
 
 
 @command("down", group="look", needs="run")
-def down(shell: Shell, n: AnyInteger = 1) -> list[Line]:
+def down(shell: Shell, n: AnyInteger = 1) -> list[Block]:
     """Select the frame that this one called.
 
     Example: down
@@ -57,7 +60,7 @@ def down(shell: Shell, n: AnyInteger = 1) -> list[Line]:
 
 
 @command("frame", aliases=("f",), group="look", needs="run")
-def frame(shell: Shell, number: AnyInteger | None = None) -> list[Line]:
+def frame(shell: Shell, number: AnyInteger | None = None) -> list[Block]:
     """Select a frame by its number in `bt`; without a number, show the selected one.
 
     Example: frame 0
@@ -65,7 +68,7 @@ def frame(shell: Shell, number: AnyInteger | None = None) -> list[Line]:
     return select_frame(shell, shell.selection.frame_index if number is None else number)
 
 
-def select_frame(shell: Shell, number: int) -> list[Line]:
+def select_frame(shell: Shell, number: int) -> list[Block]:
     """Make a frame the selected one and show it."""
     frames = shell.session.frames()
     if not frames:
@@ -76,13 +79,11 @@ def select_frame(shell: Shell, number: int) -> list[Line]:
         raise DebuggerError("this is the innermost frame")
     shell.selection.choose(max(0, min(number, len(frames) - 1)))
     frame = frames[shell.selection.frame_index]
-    return source_lines(
-        shell.session, frame, shell.session.snapshot(nodes=False), shell.width, shell.settings.ctx_lines
-    )
+    return source_blocks(shell.session, frame, shell.session.snapshot(nodes=False), shell.settings.ctx_lines)
 
 
 @command("list", aliases=("l",), group="look")
-def list_source(shell: Shell, where: Rest = "") -> list[Line]:
+def list_source(shell: Shell, where: Rest = "") -> list[Block]:
     """Show source lines: around the current one, then on with every `l`; or around LINE, FILE:LINE, a function.
 
     `list -` goes backwards, `list 10,30` shows a range.
@@ -98,7 +99,7 @@ def list_source(shell: Shell, where: Rest = "") -> list[Line]:
     return listing(shell, path, first, last)
 
 
-def list_on(shell: Shell, n: int, backwards: bool) -> list[Line]:
+def list_on(shell: Shell, n: int, backwards: bool) -> list[Block]:
     """The lines after (or before) those listed last; around the current line at first."""
     if shell.selection.listed is None:
         frame = current_frame(shell)
@@ -135,7 +136,7 @@ def read_range(shell: Shell, where: str, n: int) -> tuple[str, int, int]:
     return path, start, start + n - 1
 
 
-def listing(shell: Shell, path: str, first: int, last: int) -> list[Line]:
+def listing(shell: Shell, path: str, first: int, last: int) -> list[Block]:
     """Lines first..last of a file."""
     source = linecache.getlines(path)
     if not source:
@@ -149,11 +150,11 @@ def listing(shell: Shell, path: str, first: int, last: int) -> list[Line]:
         shell.repeat_with("list")
     frame = current_frame(shell)
     current = frame.line if frame is not None and frame.file == path else 0
-    lines = [rule(short_path(path), shell.width, f"lines {first} to {last} of {len(source)}")]
+    lines: list[Block] = [Heading(short_path(path), (f"lines {first} to {last} of {len(source)}",))]
     for number in range(first, last + 1):
         marker = "▸" if number == current else " "
         lines += (
-            source_panel.render(source, number, 0, 0, shell.width, marker=marker)
+            source_panel.render(source, number, 0, 0, marker=marker)
             if number == current
             else plain_line(source, number, last)
         )

@@ -8,8 +8,8 @@ from ...errors import DebuggerError
 from ...run.breakpoints import Breakpoint
 from ...run.stops import Stop
 from ...session import Session
-from ...show.listing import Report
-from ...show.style import Line, plural, table
+from ...show.document import Column, Document, table
+from ...show.style import Line, plural
 from ..arguments import AnyInteger, Expression, File, If, Location, Rest
 from ..command import command
 from ..files import write_file
@@ -220,11 +220,18 @@ def run_until(session: Session, expression: Expression) -> Stop:
     return session.run_until(expression)
 
 
+BREAKPOINTS = (
+    Column("num", "r"),
+    Column("kind"),
+    Column("on"),
+    Column("hits", "r"),
+    Column("where", least=20, middle=False),
+)
 SHOWN_FIELDS = ("id", "spec", "kind", "enabled", "hits", "ignore", "condition", "commands", "temporary", "text")
 
 
 @command("info breakpoints", aliases=("info b", "info watchpoints"), group="stops")
-def info_breakpoints(shell: Shell) -> list[Line]:
+def info_breakpoints(shell: Shell) -> Document:
     """List breakpoints, watchpoints and catchpoints with their hits and conditions.
 
     Example: info b
@@ -243,10 +250,9 @@ def info_breakpoints(shell: Shell) -> list[Line]:
         rows.append((str(item.id), kind, state, str(item.hits), what))
     if not rows:
         hint = Line("no breakpoints; `b node:24`, `b op:MUL_MAT` or `b gpt2_eval` sets one")
-        return Report([hint], {"breakpoints": []})
-    lines = table(("num", "kind", "on", "hits", "where"), rows, shell.width, align="rllrl", flex=4)
+        return Document([hint], {"breakpoints": []})
     data = [{name: getattr(item, name) for name in SHOWN_FIELDS} for item in shell.session.breakpoints.list()]
-    return Report(lines, {"breakpoints": data})
+    return Document([table(BREAKPOINTS, rows)], {"breakpoints": data})
 
 
 @command("save breakpoints", group="stops", repeats=False)

@@ -11,9 +11,9 @@ import numpy as np
 from ....ggml import ggml_tensor
 from ...errors import DebuggerError
 from ...run.stops import NodeInfo
-from ...show.listing import Report
+from ...show.document import Block, Column, Document, Heading, table
 from ...show.panels.node import label
-from ...show.style import Line, rule, table
+from ...show.style import Line
 from ..arguments import Expression
 from ..assignment import read_target, set_elements
 from ..command import command
@@ -27,7 +27,7 @@ USAGE = "for instance: what-if KQ_soft_max-0[:,:,3] = 0"
 
 
 @command("what-if", group="change", needs="graph", repeats=False)
-def what_if(shell: Shell, assignment: Expression) -> Report:
+def what_if(shell: Shell, assignment: Expression) -> Document:
     """Try T[...] = EXPR: what the last node of this evaluation, the logits, would be.
 
     The values are written right after T was computed, the rest of the evaluation is computed with them, and the last
@@ -59,7 +59,7 @@ def what_if(shell: Shell, assignment: Expression) -> Report:
         finally:
             session.goto((e, when.node))
     data = {"node": result.name, "before": before, "after": after}
-    return Report(report_lines(shell, assignment, info, result, before, after), data)
+    return Document(report_lines(shell, assignment, info, result, before, after), data)
 
 
 def changed_result(shell: Shell, assignment: str, end: tuple[int, int], at: tuple[int, int]) -> np.ndarray:
@@ -100,10 +100,10 @@ def breakpoints_off(session: Session) -> Iterator[None]:
 
 def report_lines(
     shell: Shell, assignment: str, info: NodeInfo, result: NodeInfo, before: np.ndarray, after: np.ndarray
-) -> list[Line]:
+) -> list[Block]:
     """The two rows side by side."""
     place = "before the first node" if info.index is None else f"right after node {info.index}"
-    lines = [rule("what if", shell.width, assignment.strip(), place)]
+    lines: list[Block] = [Heading("what if", (assignment.strip(), place))]
     same = (before == after) | (np.isnan(before) & np.isnan(after))
     if same.all():
         return [*lines, Line(f"  nothing: {label(result)} is the same, bit for bit")]
@@ -124,8 +124,16 @@ def report_lines(
                 f"{change:+.4f}",
             ]
         )
-    headers = ["i0", "token" if words else "", "before", "rank", "after", "rank", "change"]
-    lines += table(headers, rows, shell.width, align="rlrrrrr")
+    columns = (
+        Column("i0", "r"),
+        Column("token" if words else "", least=8, middle=False),
+        Column("before", "r"),
+        Column("rank", "r", priority=2),
+        Column("after", "r"),
+        Column("rank", "r", priority=2),
+        Column("change", "r", priority=1),
+    )
+    lines.append(table(columns, rows))
     n_changed = int((~same).sum())
     words_changed = f"{n_changed:,} of {same.size:,} values of the last row of {label(result)} change"
     with np.errstate(all="ignore"):

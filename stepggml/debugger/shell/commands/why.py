@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ...errors import DebuggerError
-from ...show.listing import Report
+from ...show.document import Document
 from ...show.panels.why import alloc as alloc_panel
 from ...show.panels.why import backend as backend_panel
 from ...show.panels.why import order as order_panel
@@ -18,7 +18,7 @@ USAGE = "for instance: why KQ[1,2,0], why alloc node_7, why order node_24, why b
 
 
 @command("why", group="why", needs="run")
-def why(shell: Shell, element: Rest = "") -> Report:
+def why(shell: Shell, element: Rest = "") -> Document:
     """Derive one element: the operands really used with their addresses, partial sums, and how near the kernel's value
     is.
 
@@ -35,11 +35,11 @@ def why(shell: Shell, element: Rest = "") -> Report:
     text, block = (match.group(1), int(match.group(2))) if match else (element, 0)
     tensor, index = shell.evaluate_element(text)
     explanation = shell.session.why.value(tensor, index, block)
-    return Report(value_panel.render(explanation, shell.width), explanation)
+    return Document(value_panel.render(explanation), explanation)
 
 
 @command("why alloc", group="why", needs="run")
-def why_alloc_command(shell: Shell, tensor: Tensor) -> Report:
+def why_alloc_command(shell: Shell, tensor: Tensor) -> Document:
     """Say why a tensor lies where it lies: over which operand, or in which free block and why over no operand.
 
     The allocator itself is run once more over the graph that was planned, and watched: these are its own decisions.
@@ -48,11 +48,11 @@ def why_alloc_command(shell: Shell, tensor: Tensor) -> Report:
     Example: why alloc node_3
     """
     reason = shell.session.why.alloc(tensor)
-    return Report(alloc_panel.render(reason, shell.width), reason)
+    return Document(alloc_panel.render(reason), reason)
 
 
 @command("why order", group="why", needs="graph")
-def why_order_command(shell: Shell, tensor: Tensor) -> Report:
+def why_order_command(shell: Shell, tensor: Tensor) -> Document:
     """Say why a node is where it is in the order: which expand call reached it, through whose operands, and what it had
     to follow.
 
@@ -62,15 +62,15 @@ def why_order_command(shell: Shell, tensor: Tensor) -> Report:
     Example: why order node_10
     """
     reason = shell.session.why.order(tensor)
-    return Report(order_panel.render(reason, shell.width), reason)
+    return Document(order_panel.render(reason), reason)
 
 
 @command("why backend", group="why", needs="graph")
-def why_backend_command(shell: Shell, tensor: Tensor) -> Report:
+def why_backend_command(shell: Shell, tensor: Tensor) -> Document:
     """Say why a node runs on its backend: the scheduler's reason, what every device says to the op and to the memory of
     its operands, and which kernel runs.
 
     Example: why backend KQ
     """
     reason = shell.session.why.backend(tensor)
-    return Report(backend_panel.render(reason, shell.width), reason)
+    return Document(backend_panel.render(reason), reason)

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...ask.snapshot import Change
-from ..style import Line, rule
+from ..document import Block, Heading
+from ..style import Line
 
 MAX_CHANGES = 6
+SHORT = 60  # characters of a change that may stand in the heading
 
 
-def render(changes: Sequence[Change], width: int) -> list[Line]:
+def changes_document(changes: Sequence[Change]) -> list[Block]:
     """One change per line, a few at most; a single short one goes into the heading."""
-    if len(changes) == 1 and len(changes[0].text) < width - 30:
-        title = rule("since the last stop", width, changes[0].text)
-        return [title]
-    lines = [rule("since the last stop", width)]
+    if len(changes) == 1 and len(changes[0].text) < SHORT:
+        return [Heading("since the last stop", (changes[0].text,))]
+    blocks: list[Block] = [Heading("since the last stop")]
     for change in changes[:MAX_CHANGES]:
-        lines.append(Line("  ", ("changed" if change.kind == "write" else "", change.text)).fit(width))
+        blocks.append(Line("  ", ("changed" if change.kind == "write" else "", change.text)))
     if len(changes) > MAX_CHANGES:
-        lines.append(Line("  ", ("dim", f"… and {len(changes) - MAX_CHANGES} more")))
-    return lines
+        blocks.append(Line("  ", ("dim", f"… and {len(changes) - MAX_CHANGES} more")))
+    return blocks

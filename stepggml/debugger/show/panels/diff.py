@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
-
 from ...compare.diff import Comparison, NodeError, interesting, percent
-from ..style import Line, elide, plural, rule, table
+from ..document import Block, Column, Heading, Paragraph, Table, table
+from ..style import Line, elide, plural
 
 MAX_ROWS = 14
-WIDE = 128
 BAR = 12  # characters of a bar that stands for the largest error
 
 
-def render(comparison: Comparison, width: int) -> list[Line]:
+def render(comparison: Comparison) -> list[Block]:
     """The summary and a table."""
     c = comparison
     fields = [
@@ -21,33 +19,30 @@ def render(comparison: Comparison, width: int) -> list[Line]:
         f"N {c.n_tokens}",
         f"{plural(len(c.errors), 'node')} that compute",
     ]
-    lines = [rule(elide(f"{c.a} against {c.b}", max(30, width // 2)), width, *fields)]
+    blocks: list[Block] = [Heading(f"{c.a} against {c.b}", tuple(fields))]
     if c.equal:
-        return [*lines, Line(("good", "  every node is the same, bit for bit"))]
-    lines += summary(c, width)
+        return [*blocks, Line(("good", "  every node is the same, bit for bit"))]
     about = "errors relative to A: inherited, of B's own chain; local, of what B makes of A's inputs"
-    lines += [Line("  ", ("dim", text)) for text in textwrap.wrap(about, width - 2)]
-    return lines + node_table(c, width)
+    return [*blocks, *summary(c), Paragraph(about, "dim", hanging=0), node_table(c)]
 
 
-def summary(c: Comparison, width: int) -> list[Line]:
+def summary(c: Comparison) -> list[Block]:
     """First difference, first past the threshold and whose fault that is, the end, the next token."""
     limit = percent(c.threshold).replace(" ", "")
-    lines = [head("first difference", node_text(c.first))]
+    lines: list[Block] = [head("first difference", node_text(c.first))]
     if c.passing is None:
         text = Line(("good", f"no node's error passes {limit}"), f"; the largest is {percent(c.largest.inherited)}")
         lines.append(head("", text))
     else:
         lines.append(head(f"first to pass {limit}", node_text(c.passing)))
-        for text in textwrap.wrap(blame(c.passing), width - 24):
-            lines.append(head("", Line(("changed", text))))
+        lines.append(Paragraph(blame(c.passing), "changed", indent=24, hanging=0))
         if c.culprits and c.culprits[0] is not c.passing:
             lines.append(head("it comes from", node_text(c.culprits[0])))
             lines += [head("", node_text(item)) for item in c.culprits[1:]]
     lines.append(head("the last node", node_text(c.errors[-1])))
     if c.last_a and c.last_b:
         lines.append(head("its largest", last_text(c)))
-    return [line.fit(width) for line in lines]
+    return lines
 
 
 def head(title: str, text: Line) -> Line:
@@ -87,10 +82,22 @@ def bar(error: float, largest: float) -> str:
     return "█" * max(1, round(BAR * min(error / largest, 1.0)))
 
 
-def node_table(c: Comparison, width: int) -> list[Line]:
+ERRORS = (
+    Column("node", "r"),
+    Column("", least=12),
+    Column("op", priority=2),
+    Column("layer", "r", priority=3),
+    Column("local", "r"),
+    Column("inherited", "r"),
+    Column("", priority=5),
+    Column("farthest apart", priority=4),
+    Column("", least=8, middle=False),
+)
+
+
+def node_table(c: Comparison) -> Table:
     """The nodes worth showing, in order."""
     largest = max((item.inherited for item in c.errors if item.inherited < float("inf")), default=0.0)
-    heads = ["node", "", "op", "layer", "local", "inherited", "", "farthest apart", ""]
     rows = []
     for item, marks in interesting(c, MAX_ROWS):
         text = ""
@@ -98,22 +105,19 @@ def node_table(c: Comparison, width: int) -> list[Line]:
             index, a, b = item.worst
             text = f"[{','.join(str(i) for i in trimmed(index))}] {a:.5g} → {b:.5g}"
         rows.append(
-            [
+            (
                 str(item.index),
-                Line(("name", elide(item.label, 30))),
-                Line(("op", item.op)),
+                ("name", item.label),
+                ("op", item.op),
                 "" if item.il is None else str(item.il),
-                Line(("changed" if item.fault == "local" else "", percent(item.local))),
+                ("changed" if item.fault == "local" else "", percent(item.local)),
                 percent(item.inherited),
-                Line(("dim", bar(item.inherited, largest))),
+                ("dim", bar(item.inherited, largest)),
                 text,
-                Line(("dim", ", ".join(marks))),
-            ]
+                ("dim", ", ".join(marks)),
+            )
         )
-    if width < WIDE:
-        heads, rows = heads[:6] + heads[8:], [row[:6] + row[8:] for row in rows]
-        return table(heads, rows, width, align="rllrrrl", flex=6)
-    return table(heads, rows, width, align="rllrrrlll", flex=8)
+    return table(ERRORS, rows)
 
 
 def trimmed(index: tuple[int, ...]) -> tuple[int, ...]:

@@ -5,62 +5,79 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...run.stops import NodeInfo
-from ..style import Line, elide, table
+from ..document import Cell, Column, Named, Table, table
+from ..style import Line
 from .formulas import list_ne
 from .node import badge_part, place_text, short_path
 
+NODES = (
+    Column(""),
+    Column("i", "r"),
+    Column("name", least=16),
+    Column("op"),
+    Column("type", priority=5),
+    Column("ne", priority=4),
+    Column("state", least=14, middle=False),
+    Column("place", priority=3),
+    Column("made by", priority=6),
+    Column("operands", priority=7, least=20, middle=False),
+)
+TENSORS = (
+    Column("name", least=16),
+    Column("op", priority=4),
+    Column("type", priority=3),
+    Column("ne"),
+    Column("bytes", "r", priority=5),
+    Column("state", least=14, middle=False),
+    Column("place", priority=2),
+)
 
-def render(nodes: Sequence[NodeInfo], current: int, width: int) -> list[Line]:
-    """A listing of the graph; the node computed last is marked. A wide page also has operands and source lines."""
-    headers = ["", "i", "name", "op", "type", "ne", "state", "place", "made by", "operands"]
-    n_columns = 8 if width < 126 else 9 if width < 150 else 10
+
+def nodes_table(nodes: Sequence[NodeInfo], current: int) -> Table:
+    """A listing of the graph; the node computed last is marked."""
     rows = []
     for info in nodes:
         is_current = info.index is not None and info.index == current and info.op != "NONE"
         place = info.origin.place
-        row = [
-            Line(("marker", "▸")) if is_current else "",
-            Line(("current" if is_current else "dim", "" if info.index is None else str(info.index))),
-            name_part(info, 30 if width >= 150 else 22 if width >= 100 else 16),
-            Line(("op", info.desc)),
-            Line(("type", info.type)),
-            list_ne(info.ne),
-            Line(badge_part(info.badge)),
-            Line(("address", place_text(info))),
-            Line(("dim", f"{short_path(place[0])}:{place[1]}" if place else "")),
-            Line(("name", ", ".join(elide(src.strip(), 24) for src in info.srcs))),
-        ]
-        rows.append(row[:n_columns])
-    align = "lrllllllll"
-    return table(headers[:n_columns], rows, width, align=align, flex=9 if n_columns == 10 else 6, indent=0)
+        rows.append(
+            (
+                ("marker", "▸" if is_current else ""),
+                ("current" if is_current else "dim", "" if info.index is None else str(info.index)),
+                name_cell(info),
+                ("op", info.desc),
+                ("type", info.type),
+                list_ne(info.ne),
+                badge_part(info.badge),
+                ("address", place_text(info)),
+                ("dim", f"{short_path(place[0])}:{place[1]}" if place else ""),
+                ("name", ", ".join(src.strip() for src in info.srcs)),
+            )
+        )
+    return table(NODES, rows, indent=0)
 
 
-def name_part(info: NodeInfo, room: int) -> Line:
-    """Name and variable, cut to `room`. A name made of its parents' gives way to the variable."""
+def name_cell(info: NodeInfo) -> Cell:
+    """Name and variable. A name made of its parents' gives way to the variable."""
     name = info.name or f"{info.address:#x}"
     if " (" in name and info.variable:
-        return Line(("name", elide(info.variable, room)))
-    line = Line(("name", elide(name, room)))
-    if info.variable and info.variable not in name:
-        left = room - len(line) - 1
-        if left >= 6:
-            line.add(("dim", " " + elide(info.variable, left)))
-    return line
+        return ("name", info.variable)
+    variable = info.variable if info.variable and info.variable not in name else ""
+    return Named(Line(("name", name)), Line(("dim", variable)) if variable else Line())
 
 
-def render_tensors(infos: Sequence[NodeInfo], width: int) -> list[Line]:
+def tensors_table(infos: Sequence[NodeInfo]) -> Table:
     """A listing of tensors of any kind."""
     rows = []
     for info in infos:
         rows.append(
             (
-                name_part(info, 44 if width >= 120 else 30),
-                Line(("op", "" if info.op == "NONE" else info.desc)),
-                Line(("type", info.type)),
+                name_cell(info),
+                ("op", "" if info.op == "NONE" else info.desc),
+                ("type", info.type),
                 list_ne(info.ne),
                 f"{info.nbytes:,}",
-                Line(badge_part(info.badge)),
-                Line(("address", place_text(info))),
+                badge_part(info.badge),
+                ("address", place_text(info)),
             )
         )
-    return table(("name", "op", "type", "ne", "bytes", "state", "place"), rows, width, align="llllrll", flex=0)
+    return table(TENSORS, rows)

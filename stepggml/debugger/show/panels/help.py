@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
-from ..style import Line, rule
+from ..document import Block, Fitted, Heading, Paragraph, Pieces
+from ..style import Line
 
 
 class Command(Protocol):
@@ -27,53 +29,45 @@ def short_name(command: Command) -> str:
     return f"{command.name} ({short[0]})" if short else command.name
 
 
-def overview(commands: Iterable[Command], groups: Mapping[str, str], width: int) -> list[Line]:
+def overview(commands: Iterable[Command], groups: Mapping[str, str]) -> list[Block]:
     """All commands by group, names only. groups: what each is about, in order."""
     commands = list(commands)
-    lines = []
+    lines: list[Block] = []
     for group, about in groups.items():
         names = [short_name(command) for command in commands if command.group == group]
         if not names:
             continue
         lines.append(Line(("title", group), ("dim", f"  {about}")))
-        lines += flow(sorted(names), width)
+        lines.append(Pieces(tuple(Line(("name", name)) for name in sorted(names))))
     hint = "help COMMAND or GROUP says more; a unique prefix is enough; an empty line repeats; !statement is Python"
-    return [*lines, *(Line(("hint", row)) for row in textwrap.wrap(hint, width))]
+    return [*lines, Paragraph(hint, "hint", indent=0, hanging=0)]
 
 
-def flow(words: list[str], width: int) -> list[Line]:
-    """Words one behind the other, in as many lines as they need."""
-    lines = []
-    line = Line("  ")
-    for word in words:
-        if len(line) + len(word) + 2 > width and len(line) > 2:
-            lines.append(line)
-            line = Line("  ")
-        line.add(("name", word)).add("  ")
-    lines.append(line)
-    return lines
-
-
-def group(commands: Iterable[Command], name: str, about: str, width: int) -> list[Line]:
+def group(commands: Iterable[Command], name: str, about: str) -> list[Block]:
     """The commands of a group with their summaries."""
     commands = sorted((command for command in commands if command.group == name), key=lambda command: command.name)
     room = max(len(short_name(command)) for command in commands) + 4
-    lines = [rule(name, width, about)]
+    blocks: list[Block] = [Heading(name, (about,))]
     for command in commands:
-        first, *more = textwrap.wrap(command.summary, width - room) or [""]
-        lines.append(Line("  ", ("name", short_name(command))).pad(room).add(first))
-        lines += [Line(" " * room, text) for text in more]
-    return lines
+        line = Line("  ", ("name", short_name(command))).pad(room)
+        blocks.append(Fitted(partial(entry, line, command.summary)))
+    return blocks
 
 
-def one(command: Command, width: int) -> list[Line]:
+def entry(name: Line, summary: str, width: int) -> list[Line]:
+    """A command's name and, behind it, what it does in as many lines as that needs."""
+    first, *more = textwrap.wrap(summary, width - len(name)) or [""]
+    return [Line(name, first), *(Line(" " * len(name), text) for text in more)]
+
+
+def one(command: Command) -> list[Block]:
     """Everything about a command."""
     title = Line(("title", command.usage))
     if command.aliases:
         title.add(("dim", f"   also {', '.join(command.aliases)}"))
-    lines = [title]
+    lines: list[Block] = [title]
     for paragraph in paragraphs([command.summary, *command.description]):
-        lines += [Line("  ", text) for text in textwrap.wrap(paragraph, width - 2)]
+        lines.append(Paragraph(paragraph, hanging=0))
     for example in command.examples:
         lines.append(Line("  ", ("dim", "example: "), ("name", example)))
     return lines

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import struct
 
+from ..document import Fitted
 from ..style import Line
 
 _STRUCT = {1: "b", 2: "h", 4: "i", 8: "q"}
 _FLOATS = {2: "e", 4: "f", 8: "d"}
 
 
-def render(address: int, data: bytes, width: int) -> list[Line]:
+def render(address: int, data: bytes) -> Fitted:
     """Rows of 16 bytes (32 on a wide page): address, hex, characters."""
-    per_row = 32 if width >= 160 else 16
+    return Fitted(lambda width: byte_rows(address, data, 32 if width >= 160 else 16))
+
+
+def byte_rows(address: int, data: bytes, per_row: int) -> list[Line]:
     lines = []
     for start in range(0, len(data), per_row):
         row = data[start : start + per_row]
@@ -23,7 +27,7 @@ def render(address: int, data: bytes, width: int) -> list[Line]:
     return lines
 
 
-def render_units(address: int, data: bytes, letter: str, size: int, width: int) -> list[Line]:
+def render_units(address: int, data: bytes, letter: str, size: int) -> list[Line]:
     """Units of `size` bytes in gdb's form `letter`, as many to a row as 16 bytes hold."""
     texts = [unit_text(data[i : i + size], letter, size) for i in range(0, len(data), size)]
     per_row = max(1, min(16 // size, 8))

@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 from ...target.mappings import MappedTensor, MappingInfo
-from ..style import Line, elide, plural, rule, table
+from ..document import Block, Cell, Column, Heading, table
+from ..style import Line, plural
 
 # Tensors shown at either end of a file.
 ENDS = 5
 
+PARTS = (
+    Column("file offset", "r"),
+    Column("to", "r"),
+    Column("bytes", "r"),
+    Column("address", priority=1),
+    Column(""),
+    Column("", least=16),
+)
+TENSORS = (
+    Column("file offset", "r"),
+    Column("bytes", "r"),
+    Column("address", priority=1),
+    Column("type", priority=2),
+    Column("tensor", least=20),
+)
 
-def render(mapping: MappingInfo, width: int, everything: bool = False) -> list[Line]:
+
+def mapping_document(mapping: MappingInfo, everything: bool = False) -> list[Block]:
     """One file: parts by offset, then its tensors; without `everything` the first and the last few."""
-    title = rule(elide(mapping.name, max(20, width // 2)), width, f"{mapping.size:,} B", f"at {mapping.address:#x}")
-    lines = [title, Line("  ", ("dim", elide(mapping.file, width - 2)))]
-    rows = [part_row(mapping, *part) for part in parts(mapping)]
-    lines += table(("file offset", "to", "bytes", "address", "", ""), rows, width, align="rrrlll", flex=5)
+    facts = (f"{mapping.size:,} B", f"at {mapping.address:#x}")
+    blocks: list[Block] = [
+        Heading(mapping.name, facts),
+        table((Column("", least=20),), [(("dim", mapping.file),)]),
+        table(PARTS, [part_row(mapping, *part) for part in parts(mapping)]),
+    ]
     tensors = mapping.tensors
     if not tensors:
-        return [*lines, Line("  no tensor's data point into the file yet")]
+        return [*blocks, Line("  no tensor's data point into the file yet")]
     cut = not everything and len(tensors) > 2 * ENDS + 1
     rows = [tensor_row(item) for item in (tensors[:ENDS] if cut else tensors)]
     if cut:
-        rows.append(
-            ("", "", "", Line(("hint", "…")), Line(("hint", f"{len(tensors) - 2 * ENDS} more: `info mmap all`")))
-        )
+        rows.append(("", "", "", ("hint", "…"), ("hint", f"{len(tensors) - 2 * ENDS} more: `info mmap all`")))
         rows += [tensor_row(item) for item in tensors[-ENDS:]]
-    lines.append(Line(f"  {plural(len(tensors), 'tensor')} in the file's own bytes"))
-    return lines + table(("file offset", "bytes", "address", "type", "tensor"), rows, width, align="rrlll", flex=4)
+    blocks.append(Line(f"  {plural(len(tensors), 'tensor')} in the file's own bytes"))
+    return [*blocks, table(TENSORS, rows)]
 
 
 def parts(mapping: MappingInfo) -> list[tuple[int, int, str, str]]:
@@ -41,14 +58,14 @@ def parts(mapping: MappingInfo) -> list[tuple[int, int, str, str]]:
     return sorted(found, key=lambda part: (part[0], -part[1]))
 
 
-def part_row(mapping: MappingInfo, first: int, last: int, what: str, name: str) -> tuple:
+def part_row(mapping: MappingInfo, first: int, last: int, what: str, name: str) -> tuple[Cell, ...]:
     """One part of the file."""
     style = "dim" if what.startswith("unmapped") else "type"
     address = ("address", f"{mapping.address + first:#x}")
     return (f"{first:,}", f"{last:,}", f"{last - first:,}", address, (style, what), ("name", name))
 
 
-def tensor_row(item: MappedTensor) -> tuple:
+def tensor_row(item: MappedTensor) -> tuple[Cell, ...]:
     """One tensor."""
     return (
         f"{item.offset:,}",

@@ -8,7 +8,8 @@ import numpy as np
 
 from ...ask.snapshot import short_buffer
 from ...run.stops import Badge, NodeInfo, Origin
-from ..style import Line, elide, table
+from ..document import Block, Column, Fitted, Heading, Pieces, Table, table
+from ..style import Line
 from .formulas import formula, list_ne
 from .values import render_array, statistics, stats_line
 
@@ -49,45 +50,30 @@ def place_text(info: NodeInfo) -> str:
     return f"{short_buffer(info.buffer)} +{info.offset:,}"
 
 
-def origin_text(origin: Origin, room: int) -> str:
-    """made by gpt2/graph.py:96 ← gpt2_graph:63 ← ..., with as many callers as there is room for."""
+def origin_pieces(origin: Origin) -> tuple[str, ...]:
+    """made by gpt2/graph.py:96, then its callers, the next first: ← gpt2_graph:63."""
     place = origin.place
     if place is None:
-        return ""
-    text = f"made by {short_path(place[0])}:{place[1]}"
+        return ()
     frames = list(origin.frames)
     callers = frames[frames.index(place) + 1 :][:3] if place in frames else []
-    for _file, line, function in callers:
-        longer = f"{text} ← {function}:{line}"
-        if len(longer) > room:
-            break
-        text = longer
-    return text
+    made = f"made by {short_path(place[0])}:{place[1]}"
+    return (made, *(f" ← {function}:{line}" for _file, line, function in callers))
 
 
-def title_line(info: NodeInfo, n_nodes: int, width: int) -> Line:
+def heading(info: NodeInfo, n_nodes: int) -> Heading:
     """The heading of a card."""
-    title = Line(("rule", "─[ "))
-    if info.index is not None and info.op != "NONE" and (" (" in info.name or not info.name):
+    is_node = info.index is not None and info.op != "NONE"
+    title = Line()
+    if is_node and (" (" in info.name or not info.name):
         title.add(("name", f"#{info.index} "))
     name = f"'{info.name}'" if info.name != info.name.strip() else info.name
-    title.add(("name", elide(name or f"{info.address:#x}", max(24, width // 3)))).add("  ").add(("op", info.desc))
+    title.add(("name", name or f"{info.address:#x}")).add("  ").add(("op", info.desc))
     if info.variable and info.variable != info.name:
         title.add(f'  "{info.variable}"')
-    title.add(("rule", " ]─"))
-    fields = []
-    if info.index is not None and info.op != "NONE":
-        fields.append(Line(f"{info.index + 1}/{n_nodes}"))
-    if info.il is not None:
-        fields.append(Line(f"layer {info.il}"))
-    fields.append(Line(badge_part(info.badge)))
-    for i, field in enumerate(fields):
-        title.add(("rule", " " if i == 0 else " · ")).add(field)
-    made = origin_text(info.origin, width - len(title) - 5)
-    if made:
-        title.add(("rule", " · ")).add(made)
-    title = title.add(" ").fit(width)
-    return title.add(("rule", "─" * (width - len(title))))
+    fields = [f"{info.index + 1}/{n_nodes}" if is_node else "", "" if info.il is None else f"layer {info.il}"]
+    made, *callers = origin_pieces(info.origin) or ("",)
+    return Heading(title, (*fields, badge_part(info.badge), made), tail=tuple(callers))
 
 
 def layout_text(info: NodeInfo) -> str:
@@ -97,70 +83,75 @@ def layout_text(info: NodeInfo) -> str:
     return "contiguous" if info.contiguous else "strided"
 
 
-def shape_lines(info: NodeInfo, width: int) -> list[Line]:
+def shape(info: NodeInfo) -> Pieces:
     """ne, nb, type, bytes, layout, place."""
-    line = Line(
-        "  ", ("dim", "ne "), str(list(info.ne)), ("dim", "  nb "), str(list(info.nb)), "  ", ("type", info.type)
-    )
+    line = Line(("dim", "ne "), str(list(info.ne)), ("dim", "  nb "), str(list(info.nb)), "  ", ("type", info.type))
     line.add(f"  {info.nbytes:,} B")
-    layout = layout_text(info)
-    second = Line(layout, "  ", ("address", place_text(info)))
+    second = Line(layout_text(info), "  ", ("address", place_text(info)))
     if info.view_src:
         second.add(("dim", "  view of ")).add(("name", info.view_src))
         if info.view_offs:
             second.add(f" +{info.view_offs:,} B")
     if info.inplace_of:
         second.add(("dim", "  in place of ")).add(("name", info.inplace_of))
-    if len(line) + 2 + len(second) <= width:
-        return [line.add("  ").add(second)]
-    return [line, Line("  ").add(second)]
+    return Pieces((line, second))
 
 
-def source_rows(srcs: Sequence[NodeInfo], width: int) -> list[Line]:
-    """One line per operand."""
+OPERANDS = (
+    Column(""),
+    Column("", least=16),
+    Column("", priority=3),
+    Column(""),
+    Column("", least=14, middle=False),
+    Column("", priority=2),
+)
+
+
+def operands(srcs: Sequence[NodeInfo]) -> Table:
+    """One row per operand."""
     rows = []
     for i, src in enumerate(srcs):
         rows.append(
-            [
-                Line(("dim", f"src{i}")),
-                Line(("name", elide(label(src), 44))),
-                Line(("dim", elide(variable_text(src), 24))),
+            (
+                ("dim", f"src{i}"),
+                ("name", label(src)),
+                ("dim", variable_text(src)),
                 Line(("type", src.type), " ", list_ne(src.ne)),
-                Line(badge_part(src.badge)),
-                Line(("address", place_text(src))),
-            ]
+                badge_part(src.badge),
+                ("address", place_text(src)),
+            )
         )
-    if width < 100 or not any(len(row[2]) for row in rows):
-        rows = [row[:2] + row[3:] for row in rows]
-    return table([""] * len(rows[0]), rows, width, flex=1) if rows else []
+    if not any(row[2][1] for row in rows):
+        return table(OPERANDS[:2] + OPERANDS[3:], [row[:2] + row[3:] for row in rows])
+    return table(OPERANDS, rows)
 
 
-def render(
+def card(
     info: NodeInfo,
     srcs: Sequence[NodeInfo],
     array: np.ndarray | None,
     note: str,
     n_nodes: int,
-    width: int,
     made_by: Line | None = None,
-) -> list[Line]:
-    """The card.
+) -> list[Block]:
+    """The card of a node.
 
     array: the values in ggml's order (axis 0 = ne0) or None; note: how they were come by; made_by: the source line.
     """
-    lines = [title_line(info, n_nodes, width)]
+    blocks: list[Block] = [heading(info, n_nodes)]
     if made_by is not None:
-        lines.append(made_by.fit(width))
-    lines += shape_lines(info, width)
+        blocks.append(made_by)
+    blocks.append(shape(info))
     text = formula(info, srcs)
     if text:
-        lines.append(Line("  ", text).fit(width))
-    lines += source_rows(srcs, width)
+        blocks.append(Line("  ", text))
+    if srcs:
+        blocks.append(operands(srcs))
     if note:
-        lines.append(Line("  ", ("warn", note)).fit(width))
+        blocks.append(Line("  ", ("warn", note)))
     if array is not None:
-        lines += preview(array, width)
-    return lines
+        blocks.append(Fitted(lambda width: preview(array, width)))
+    return blocks
 
 
 def preview(array: np.ndarray, width: int) -> list[Line]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..style import Line, rule
+from .. import document
+from ..document import Fitted, Heading
+from ..style import Line
 
 # How a 32-element block is laid out: fields in order. d, m: halves; qh: 4 bytes of fifth bits; qs: nibbles or int8.
 LAYOUTS: dict[str, tuple[str, ...]] = {
@@ -85,17 +87,15 @@ def values(block: Block) -> np.ndarray:
     return q.astype(np.float32) * d + m
 
 
-def render(block: Block, width: int) -> list[Line]:
+def render(block: Block) -> list[document.Block]:
     """A block: where it lies, its fields, its codes, its values."""
     first = block.number * block.n_per_block
     last = first + block.n_per_block - 1
     rows = ",".join(str(i) for i in block.row)
-    title = rule(
-        f"{block.name} {block.type}", width, f"block {block.number} of row [:,{rows}]", f"elements {first} to {last}"
-    )
-    lines = [
-        title,
-        Line("  ", ("address", f"{block.address:#x}"), f"  {len(block.data)} B  ", block.data.hex(" ")[: width - 40]),
+    facts = (f"block {block.number} of row [:,{rows}]", f"elements {first} to {last}")
+    lines: list[document.Block] = [
+        Heading(f"{block.name} {block.type}", facts),
+        Line("  ", ("address", f"{block.address:#x}"), f"  {len(block.data)} B  ", block.data.hex(" ")),
     ]
     if block.type not in LAYOUTS:
         return [*lines, Line("  ", ("dim", "the fields of this type are not spelled out"))]
@@ -107,8 +107,13 @@ def render(block: Block, width: int) -> list[Line]:
         elif name == "qh":
             line.add(("name", "qh")).add(f" = 0x{int.from_bytes(fields[name], 'little'):08x}   ")
     lines.append(line.add(("dim", MEANING[block.type])))
+    return [*lines, Fitted(lambda width: elements(block, first, 8 if width >= 130 else 4))]
+
+
+def elements(block: Block, first: int, per_line: int) -> list[Line]:
+    """Code and value of each element; the one that was asked for stands out."""
     q, v = codes(block), values(block)
-    per_line = 8 if width >= 130 else 4
+    lines = []
     for start in range(0, len(q), per_line):
         line = Line("  ", ("dim", f"{first + start:>6}"))
         for j in range(start, start + per_line):

@@ -12,7 +12,8 @@ import numpy as np
 
 from ...ask.tensor_view import raw_bits
 from ...errors import DebuggerError
-from ..style import Line, elide, table
+from ..document import Block, Column, table
+from ..style import Line, elide
 
 MAX_FIELDS = 40
 
@@ -109,9 +110,11 @@ def public_fields(value: Any) -> dict[str, Any] | None:
 Row = tuple[str, str, str]
 
 
-def render_locals(rows: Sequence[Row], width: int) -> list[Line]:
+LOCALS = (Column(""), Column("", priority=1), Column("", least=20, middle=False))
+
+
+def locals_table(rows: Sequence[Row]) -> Block:
     """The locals of a frame, one per line."""
     if not rows:
-        return [Line("  no locals")]
-    cells = [(Line(("name", name)), Line(("type", kind)), text) for name, kind, text in rows]
-    return table(("", "", ""), cells, width, flex=2)
+        return Line("  no locals")
+    return table(LOCALS, [(("name", name), ("type", kind), text) for name, kind, text in rows])

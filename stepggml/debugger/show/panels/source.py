@@ -41,13 +41,7 @@ def coloured(text: str) -> Line:
 
 
 def render(
-    source: Sequence[str],
-    current: int,
-    before: int,
-    after: int,
-    width: int,
-    breakpoints: Collection[int] = (),
-    marker: str = "▸",
+    source: Sequence[str], current: int, before: int, after: int, breakpoints: Collection[int] = (), marker: str = "▸"
 ) -> list[Line]:
     """Lines current-before .. current+after of a file (1-based), the current one marked, breakpoints dotted."""
     first = max(1, current - before)
@@ -65,5 +59,5 @@ def render(
                 line.add((style if style in ("call", "keyword", "string") else "current", part))
         else:
             line.add(coloured(text))
-        lines.append(line.fit(width))
+        lines.append(line)
     return lines

@@ -18,6 +18,7 @@ from stepggml.debugger.ask.why.record import Explanation
 from stepggml.debugger.errors import DebuggerError
 from stepggml.debugger.run.programs import script_program
 from stepggml.debugger.session import Session
+from stepggml.debugger.show.layout import lines_of
 from stepggml.debugger.show.panels.why import value as panel
 from stepggml.ggml import GGML_OP_NONE, ggml_op_name
 from stepggml.ggml.ops import op_records
@@ -80,7 +81,7 @@ def test_every_op_within_its_bound(ops: Session) -> None:
         for index in elements(ops, i, 4):
             x = ops.why.value(i, index)
             for width in (80, 200):
-                assert all(len(line) <= width for line in panel.render(x, width)), x.name
+                assert all(len(line) <= width for line in lines_of(panel.render(x), width)), x.name
             assert x.kernel == value_at(ops, i, index) or np.isnan(x.kernel)
             x = innermost(x)
             assert x.within, (x.name, x.total, x.kernel, x.bound)
@@ -417,7 +418,7 @@ def test_what_is_no_number() -> None:
         for i, index in ((3, (5, 0, 0, 0)), (4, (0, 0, 0, 0)), (6, (7, 0, 0, 0))):
             x = session.why.value(i, index)
             assert math.isnan(x.kernel) and math.isnan(x.total) and x.within
-            assert "nan" in "\n".join(str(line) for line in panel.render(x, 80))
+            assert "nan" in "\n".join(str(line) for line in lines_of(panel.render(x), 80))
     finally:
         session.close()
 

@@ -2,56 +2,49 @@
 
 from __future__ import annotations
 
-import textwrap
-
 from ....ask.why.alloc import AllocReason, FreeBlock, ParentReason
-from ...style import Line, elide, rule, table
+from ...document import Block, Column, Heading, paragraphs, table
+from ...style import Line
 from ..formulas import list_ne
 from ..node import label, place_text, short_path, variable_text
 
 MAX_BLOCKS = 12
+BLOCKS = (Column("", "r"), Column("offset", "r"), Column("bytes", "r"), Column("", least=20, middle=False))
 
 
-def render(reason: AllocReason, width: int) -> list[Line]:
+def render(reason: AllocReason) -> list[Block]:
     """The decision, what led to it, and what became of the bytes."""
     info = reason.info
     name = f'{label(info)} "{variable_text(info)}"' if variable_text(info) else label(info)
-    lines = [
-        rule(f"why alloc {elide(name, max(30, width // 3))}", width, info.desc, place_text(info), f"{info.nbytes:,} B")
-    ]
+    lines = [Heading(f"why alloc {name}", (info.desc, place_text(info), f"{info.nbytes:,} B"))]
     if reason.text:
-        return lines + wrapped(reason.text, width, "current")
+        return lines + paragraphs(reason.text, "current")
     if reason.kind == "in place":
-        lines += wrapped(f"in place of {reason.over}: the op writes its result over that operand", width, "current")
+        lines += paragraphs(f"in place of {reason.over}: the op writes its result over that operand", "current")
     else:
-        lines += wrapped(f"a block of the arena, {reason.when}", width, "current")
-        lines += not_in_place(reason, width)
-    lines += parent_lines(reason.parents, width)
+        lines += paragraphs(f"a block of the arena, {reason.when}", "current")
+        lines += not_in_place(reason)
+    lines += parent_lines(reason.parents)
     if reason.free:
-        lines += arena_lines(reason, width)
-    lines += history_lines(reason, width)
-    lines += plan_lines(reason, width)
+        lines += arena_lines(reason)
+    lines += history_lines(reason)
+    lines += plan_lines(reason)
     return lines
 
 
-def wrapped(text: str, width: int, style: str = "", indent: int = 2) -> list[Line]:
-    """Text in as many lines as it needs."""
-    return [Line(" " * indent, (style, row)) for row in textwrap.wrap(text, width - indent, subsequent_indent="  ")]
-
-
-def not_in_place(reason: AllocReason, width: int) -> list[Line]:
+def not_in_place(reason: AllocReason) -> list[Block]:
     """Why it is over no operand."""
     if reason.info.op == "NONE":
         return []
     if not reason.can_inplace:
         text = f"not in place: {reason.info.op} is not one of the ops that may be ({' '.join(reason.inplace_ops)})"
-        return wrapped(text, width)
+        return paragraphs(text)
     if not reason.parents:
-        return wrapped("not in place: it has no operand", width)
-    return wrapped(f"{reason.info.op} may be in place, but not here:", width)
+        return paragraphs("not in place: it has no operand")
+    return paragraphs(f"{reason.info.op} may be in place, but not here:")
 
 
-def parent_lines(parents: tuple[ParentReason, ...], width: int) -> list[Line]:
+def parent_lines(parents: tuple[ParentReason, ...]) -> list[Block]:
     """One paragraph per operand that was asked about."""
     lines = []
     for parent in parents:
@@ -62,13 +55,13 @@ def parent_lines(parents: tuple[ParentReason, ...], width: int) -> list[Line]:
             ("good", "  yes") if parent.answer else ("warn", "  no"),
         )
         head.add(("dim", f"  said at ggml/alloc.py:{parent.line}"))
-        lines.append(head.fit(width))
+        lines.append(head)
         for item in parent.rules:
-            lines += wrapped(f"{'+' if item.holds else '-'} {item.text}", width, "" if item.holds else "warn", 6)
+            lines += paragraphs(f"{'+' if item.holds else '-'} {item.text}", "" if item.holds else "warn", 6)
     return lines
 
 
-def arena_lines(reason: AllocReason, width: int) -> list[Line]:
+def arena_lines(reason: AllocReason) -> list[Block]:
     """The free list, and which block was the best fit."""
     size = f"{reason.size:,} B" + (f", padded to {reason.padded:,}" if reason.padded != reason.size else "")
     lines = [Line("  ", f"needs {size}; the arena's free blocks at that moment:")]
@@ -91,7 +84,7 @@ def arena_lines(reason: AllocReason, width: int) -> list[Line]:
             & set(range(len(rows)))
         )
         rows = [rows[i] for i in kept]
-    return lines + table(("", "offset", "bytes", ""), rows, width, align="rrrl", indent=4)
+    return [*lines, table(BLOCKS, rows, indent=4)]
 
 
 def block_line(block: FreeBlock, free: tuple[FreeBlock, ...]) -> Line:
@@ -106,37 +99,36 @@ def block_line(block: FreeBlock, free: tuple[FreeBlock, ...]) -> Line:
     return Line(("dim", "large enough, but larger" if block.fits else "too small"))
 
 
-def history_lines(reason: AllocReason, width: int) -> list[Line]:
+def history_lines(reason: AllocReason) -> list[Block]:
     """Who had the bytes before and who got them after."""
     parts = [f"at +{reason.offset:,}"]
     if reason.before and reason.kind != "in place":
         parts.append(f"these bytes belonged to {reason.before} before")
     elif reason.kind != "in place":
-        parts.append("nobody had these bytes before")
+        parts.append("no tensor had these bytes before")
     parts.append(reason.freed or "never given back in this graph")
     if reason.after:
         parts.append(f"next, {reason.after} lies there")
-    return wrapped("; ".join(parts), width)
+    return paragraphs("; ".join(parts))
 
 
-def plan_lines(reason: AllocReason, width: int) -> list[Line]:
+def plan_lines(reason: AllocReason) -> list[Block]:
     """When it was decided, and how it is known."""
     lines = []
     if reason.planned_ne and reason.planned_ne != reason.info.ne:
-        lines += wrapped(
+        lines += paragraphs(
             f"decided when a larger graph was reserved, where it is {list_ne(reason.planned_ne)}: offsets stay those "
             f"of that graph, so its {reason.size_now:,} B have room for {reason.size:,}",
-            width,
             "dim",
         )
     if reason.asked_by is not None:
         file, line, function = reason.asked_by
-        lines += wrapped(f"planned by ggml_gallocr, asked by {function}() at {short_path(file)}:{line}", width, "dim")
+        lines += paragraphs(f"planned by ggml_gallocr, asked by {function}() at {short_path(file)}:{line}", "dim")
     if reason.different:
         names = ", ".join(reason.different[:5])
         text = f"a replay of the allocator puts {len(reason.different)} of {reason.checked} tensors elsewhere: {names}"
-        lines += wrapped(text, width, "error")
+        lines += paragraphs(text, "error")
     else:
         text = f"a replay of the allocator gives the real offsets of all {reason.checked} tensors it placed"
-        lines += wrapped(text, width, "dim")
+        lines += paragraphs(text, "dim")
     return lines

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import textwrap
-
 from ....ask.why.backend import BackendReason
-from ...style import Line, elide, rule, table
+from ...document import Block, Column, Heading, paragraphs, table
 from ..node import label, variable_text
 
 
-def render(reason: BackendReason, width: int) -> list[Line]:
+def render(reason: BackendReason) -> list[Block]:
     """The backend, the reason, what each device says, which kernel runs."""
     info = reason.info
     name = f'{label(info)} "{variable_text(info)}"' if variable_text(info) else label(info)
-    lines = [rule(f"why backend {elide(name, max(30, width // 3))}", width, info.desc, reason.backend)]
-    lines += wrapped(chosen_text(reason), width, "current")
+    lines = [Heading(f"why backend {name}", (info.desc, reason.backend))]
+    lines += paragraphs(chosen_text(reason), "current")
     if reason.split is not None:
-        lines += wrapped(f"split {reason.split} of {reason.n_splits}", width)
-    rows = [
-        (f"src{i}", Line(("name", elide(name, 40))), Line(("dim", buffer)))
-        for i, (name, buffer) in enumerate(reason.operands)
-    ]
-    rows.append(("result", "", Line(("dim", reason.result_buffer))))
-    lines += table(("", "", ""), rows, width, flex=1)
+        lines += paragraphs(f"split {reason.split} of {reason.n_splits}")
+    rows = [(f"src{i}", ("name", name), ("dim", buffer)) for i, (name, buffer) in enumerate(reason.operands)]
+    rows.append(("result", "", ("dim", reason.result_buffer)))
+    lines.append(table((Column(""), Column("", least=16), Column("")), rows))
     for item in reason.verdicts:
         can = "can run it" if item.op else "cannot run it"
         text = f"{item.device} {can}"
@@ -31,13 +26,8 @@ def render(reason: BackendReason, width: int) -> list[Line]:
             if item.unusable
             else ", and can use all its operands' memory"
         )
-        lines += wrapped(text, width, "good" if item.op and not item.unusable else "warn")
-    return lines + wrapped(kernel_text(reason), width)
-
-
-def wrapped(text: str, width: int, style: str = "") -> list[Line]:
-    """Text in as many lines as it needs."""
-    return [Line("  ", (style, row)) for row in textwrap.wrap(text, width - 2, subsequent_indent="  ")]
+        lines += paragraphs(text, "good" if item.op and not item.unusable else "warn")
+    return lines + paragraphs(kernel_text(reason))
 
 
 def chosen_text(reason: BackendReason) -> str:

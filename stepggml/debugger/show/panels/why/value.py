@@ -3,42 +3,48 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ....ask.why.record import FLOATS, Column, Explanation, Operand, Step, Table
-from ...style import Line, elide, rule, table
+from ....ask.why import record
+from ....ask.why.record import FLOATS, Explanation, Operand, Step
+from ...document import Block, Cell, Column, Fitted, Heading, Paragraph, Pieces, Table, table
+from ...style import Line, elide
 from ..node import short_path
 from ..values import edges
 
 EDGE = 3  # rows shown at each end of a long table
 DIGITS = 6
 LONGEST_HEAD = 18
+LONGEST_NAME = 36
 
 
-def render(explanation: Explanation, width: int) -> list[Line]:
+def render(explanation: Explanation) -> list[Block]:
     """The whole answer; that of a view is followed by that of the node which wrote the bytes."""
     x = explanation
-    lines = [title_line(x, width), *wrapped(x.formula, width, 2, "current")]
-    lines += operand_lines(x.operands, width)
-    for text in x.chain:
-        lines += wrapped(text, width, 4)
-    lines += [line for note in x.notes for line in wrapped(note, width, 2, "warn" if "since" in note else "dim")]
-    lines += step_lines(x.steps, width)
+    blocks: list[Block] = [heading(x), Paragraph(x.formula, "current")]
+    if x.operands:
+        blocks += operand_blocks(x.operands)
+    blocks += [Paragraph(text, indent=4) for text in x.chain]
+    blocks += [Paragraph(note, "warn" if "since" in note else "dim") for note in x.notes]
+    if x.steps:
+        blocks.append(steps_table(x.steps))
     for item in x.tables:
-        lines += across_lines(item, width) if item.across else table_lines(item, width)
+        if item.title:
+            blocks.append(Line("  ", ("dim", item.title)))
+        blocks.append(across(item) if item.across else values_table(item))
     if x.partials:
-        lines.append(partials_line(x.partials, width))
-    lines += result_lines(x, width)
+        partials = x.partials
+        blocks.append(Fitted(lambda width: [partials_line(partials, width)]))
+    blocks += result_blocks(x)
     if x.inner is not None:
-        lines += render(x.inner, width)
-    return lines
+        blocks += render(x.inner)
+    return blocks
 
 
-def title_line(x: Explanation, width: int) -> Line:
+def heading(x: Explanation) -> Heading:
     """Which element of which node."""
     variable = f' "{x.info.variable}"' if x.info.variable and x.info.variable not in x.name else ""
     fields = [f"{x.info.desc}{variable}" if x.info.op != "NONE" else x.info.type]
@@ -49,44 +55,32 @@ def title_line(x: Explanation, width: int) -> Line:
     place = x.info.origin.place
     if place is not None and x.info.op != "NONE":
         fields.append(f"{short_path(place[0])}:{place[1]}")
-    return rule(f"why {elide(x.name, max(30, width // 2))}", width, *fields)
+    return Heading(f"why {x.name}", tuple(fields))
 
 
-def wrapped(text: str, width: int, indent: int, style: str = "") -> list[Line]:
-    """Text in as many lines as it needs."""
-    rows = textwrap.wrap(text, width - indent, subsequent_indent="  ") or [""]
-    return [Line(" " * indent, (style, row)) for row in rows]
-
-
-def operand_lines(operands: Sequence[Operand], width: int) -> list[Line]:
+def operand_blocks(operands: Sequence[Operand]) -> list[Block]:
     """One line per operand: role, name, type, address with its arithmetic, value; a second where that is too long."""
-    if not operands:
-        return []
-    room = max(24, width // 3)
-    names = [elide(item.name, room) for item in operands]
-    longest = max(len(name) for name in names)
-    lines = []
-    for item, name in zip(operands, names, strict=True):
-        line = Line("  ", ("dim", item.role), "  ", ("name", name)).pad(8 + longest).add("  ").add(("type", item.type))
-        address = Line(("address", f"{item.address:#x}"), ("dim", " = "), item.arithmetic)
+    longest = max(min(len(item.name), LONGEST_NAME) for item in operands)
+    blocks: list[Block] = []
+    for item in operands:
+        name = elide(item.name, LONGEST_NAME)
+        line = Line(("dim", item.role), "  ", ("name", name)).pad(6 + longest).add("  ").add(("type", item.type))
         if item.value is not None:
             line.add(f"  {figure(item.value)}")
-        if len(line) + 2 + len(address) <= width:
-            lines.append(line.add("  ").add(address))
-        else:
-            lines += [line, Line("        ").add(address).fit(width)]
+        address = Line(("address", f"{item.address:#x}"), ("dim", " = "), item.arithmetic)
+        blocks.append(Pieces((line, address), hanging=6))
         if item.note:
-            lines += wrapped(item.note, width, 8, "warn")
-    return lines
+            blocks.append(Paragraph(item.note, "warn", indent=8))
+    return blocks
 
 
-def step_lines(steps: Sequence[Step], width: int) -> list[Line]:
+def steps_table(steps: Sequence[Step]) -> Table:
     """Intermediate results, one per line."""
     rows = []
     for step in steps:
         value = step.value if isinstance(step.value, str) else figure(step.value, 8)
-        rows.append((Line(("name", step.name)), value, Line(("dim", step.how))))
-    return table(("", "", ""), rows, width, align="lrl") if rows else []
+        rows.append((("name", step.name), value, ("dim", step.how)))
+    return table((Column(""), Column("", "r"), Column("", least=20, middle=False)), rows)
 
 
 def figure(value: Any, digits: int = DIGITS) -> str:
@@ -115,7 +109,7 @@ def chosen_rows(n: int, marked: Sequence[int], n_edge: int = EDGE) -> list[int |
     return result
 
 
-def cell(column: Column, row: int) -> str:
+def cell(column: record.Column, row: int) -> str:
     """An element of a column as text."""
     value = as_number(column.values[row])
     if column.form == "text":
@@ -129,38 +123,42 @@ def cell(column: Column, row: int) -> str:
     return figure(value)
 
 
-def table_lines(item: Table, width: int) -> list[Line]:
-    """A table, elided in the middle."""
-    columns = [column for column in item.columns if column.wide <= width]
-    rows = []
+def values_table(item: record.Table) -> Table:
+    """A table, elided in the middle. Columns for wide pages go first where there is no room."""
+    columns = [
+        Column(elide(column.head, LONGEST_HEAD), "r", priority=1 if column.wide else 0) for column in item.columns
+    ]
+    rows: list[list[Cell]] = []
     for row in chosen_rows(item.n_rows, item.marked):
         if row is None:
-            rows.append([Line(("dim", "…"))] + [""] * (len(columns) - 1))
+            rows.append([("dim", "…")] + [""] * (len(columns) - 1))
             continue
         style = "changed" if row in item.marked else ""
-        rows.append([Line((style, cell(column, row))) for column in columns])
-    heads = [elide(column.head, LONGEST_HEAD) for column in columns]
-    lines = [Line("  ", ("dim", item.title))] if item.title else []
-    return lines + table(heads, rows, width, align="r" * len(columns), indent=2)
+        rows.append([(style, cell(column, row)) for column in item.columns])
+    return table(columns, rows)
 
 
-def across_lines(item: Table, width: int) -> list[Line]:
-    """A table with its columns as rows: sequences of small numbers."""
+def across(item: record.Table) -> Fitted:
+    """A table with its columns as rows: sequences of small numbers, as many as fit."""
     texts = [[cell_short(column, row) for row in range(item.n_rows)] for column in item.columns]
     head = max(len(column.head) for column in item.columns)
     size = max(len(text) for row in texts for text in row)
-    room = max(4, (width - 4 - head) // (size + 1))
-    shown = edges(item.n_rows, item.n_rows if item.n_rows <= room else max(1, (room - 1) // 2))
-    lines = [Line("  ", ("dim", item.title))] if item.title else []
-    for column, row in zip(item.columns, texts, strict=True):
-        line = Line("  ", ("name", column.head.rjust(head)), " ")
-        for at in shown:
-            line.add(" " + ("…" if at is None else row[at]).rjust(size))
-        lines.append(line.fit(width))
-    return lines
+
+    def lines(width: int) -> list[Line]:
+        room = max(4, (width - 4 - head) // (size + 1))
+        shown = edges(item.n_rows, item.n_rows if item.n_rows <= room else max(1, (room - 1) // 2))
+        rows = []
+        for column, row in zip(item.columns, texts, strict=True):
+            line = Line("  ", ("name", column.head.rjust(head)), " ")
+            for at in shown:
+                line.add(" " + ("…" if at is None else row[at]).rjust(size))
+            rows.append(line)
+        return rows
+
+    return Fitted(lines)
 
 
-def cell_short(column: Column, row: int) -> str:
+def cell_short(column: record.Column, row: int) -> str:
     """As cell, with fewer digits."""
     if column.form == "float":
         return figure(column.values[row], 2)
@@ -201,23 +199,15 @@ def exact(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.9g}"
 
 
-def result_lines(x: Explanation, width: int) -> list[Line]:
+def result_blocks(x: Explanation) -> list[Block]:
     """The derived value, the kernel's, and how far apart they are."""
-    where = f"{x.address:#x} = {x.place}"
+    where = Line(("dim", "at "), ("address", f"{x.address:#x} = {x.place}"))
     value = exact(x.kernel) + bits_text(x.kernel, x.type)
     if x.total is None:
-        return joined(Line("  ", ("dim", "holds "), ("current", value), ("dim", " at ")), where, width)
-    lines = [Line("  ", ("dim", "derived      "), ("current", exact(x.total)))]
-    lines += joined(Line("  ", ("dim", "kernel wrote "), ("current", value), ("dim", " at ")), where, width)
-    style = "good" if x.within else "error"
-    return lines + wrapped(verdict(x), width, 2, style)
-
-
-def joined(line: Line, where: str, width: int) -> list[Line]:
-    """A line and an address, on two lines where one is too short."""
-    if len(line) + len(where) <= width:
-        return [line.add(("address", where))]
-    return [line, Line("      ", ("address", where)).fit(width)]
+        return [Pieces((Line(("dim", "holds "), ("current", value)), where), hanging=4)]
+    derived = Line("  ", ("dim", "derived      "), ("current", exact(x.total)))
+    wrote = Pieces((Line(("dim", "kernel wrote "), ("current", value)), where), hanging=4)
+    return [derived, wrote, Paragraph(verdict(x), "good" if x.within else "error")]
 
 
 def verdict(x: Explanation) -> str:
