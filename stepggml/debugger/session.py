@@ -11,6 +11,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import numpy as np
+
 from .ask.change import Changed, Part, change_elements, check_writable
 from .ask.look import Looker
 from .ask.questions import Questions
@@ -356,7 +358,7 @@ class Session(Questions):
         """Write values into a part of a tensor, as write() does. part: four slices; values: a number or an array; both
         in ggml's order of dimensions.
         """
-        return change_elements(self.looking(), self.tensor(what), part, values, self.write)
+        return change_elements(self.looking(), self.tensor(what), part, np.asarray(values), self.write)
 
     @property
     def n_writes(self) -> int:

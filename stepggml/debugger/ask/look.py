@@ -17,12 +17,14 @@ from ...ggml import (
 from ...ggml.tensor import GGML_TENSOR_SIZE, pointer_to
 from ..errors import DebuggerError
 from ..run.engine import Engine
+from ..run.evaluation import Eval, Place
 from ..run.makers import UNKNOWN_MAKER
 from ..run.stops import Badge, LineFrame, NodeInfo, Position, Stop, Value
 from ..target import repacked
 from ..target.owners import Region
 from ..target.tables import IS_NOOP
 from ..target.values import Index, convert
+from .past import Past
 from .shown_graph import ShownGraph, layer_of
 from .states import NONE, badge_of_node, live, overwritten
 from .tensor_names import TensorNames
@@ -96,6 +98,9 @@ class Looker:
         i = self.graph.index_of(tensor)
         if i is not None:
             return badge_of_node(self.graph.states(), i, self.graph.node_names(), view_of)
+        part = self.graph.earlier_part(tensor)
+        if part is not None:
+            return self._badge_in_part(tensor, *part, view_of)
         start, end = self.world.span(tensor)
         by = self.graph.states().of_span(start, end, root or pointer_to(tensor))
         if by != NONE:
@@ -103,6 +108,16 @@ class Looker:
         if tensor.op != GGML_OP_NONE and not IS_NOOP[tensor.op]:
             return Badge("NOT-COMPUTED", "NOT-COMPUTED", view_of=view_of)
         return self._leaf_badge(tensor, start, end) or live(view_of)
+
+    def _badge_in_part(self, tensor: ggml_tensor, ev: Eval, i: int, view_of: str | None) -> Badge:
+        """The state of node i of a part that was computed before."""
+        # a cache is written through views of it on purpose: that makes no other view of it stale
+        of_leaf = tensor.view_src is not None and pointer_to(tensor.view_src) not in ev.addresses
+        start, end = self.world.span(tensor)
+        change = Past(self.cursor, (ev.index, i)).change(start, end - start)
+        if of_leaf or change is None:
+            return live(view_of)
+        return Badge("OVERWRITTEN-BY", f"OVERWRITTEN-BY {change.what}", view_of=view_of)
 
     def _leaf_badge(self, tensor: ggml_tensor, start: int, end: int) -> Badge | None:
         """An input that the program has not written yet, a weight that has not been read yet."""
@@ -183,16 +198,22 @@ class Looker:
         start, end = self.world.span(tensor)
         if badge.kind != "OVERWRITTEN-BY":
             return Value(convert(tensor, self.world.memory.read(tensor), index), badge)
-        i = self.graph.index_of(tensor)
-        ev = self.graph.eval
-        # a node's own time is right after it ran, a view's when its bytes were made, an input's before the first node
-        place = (ev.index, -1 if i is None else max(self.graph.states().of_node(i)[0], min(i, badge.by_node - 1)))
+        place = self._own_time(tensor, badge)
         try:
             data, how = self.cursor.bytes_at(place, start, end - start)
         except DebuggerError as error:
             return Value(None, badge, f"its value is lost: {error}")
-        then = "as the program set it" if i is None else f"as of right after node {place[1]}"
+        then = "as the program set it" if place[1] < 0 else f"as of right after node {place[1]}"
         return Value(convert(tensor, repacked.in_order(tensor, data), index), badge, f"{how}, {then}")
+
+    def _own_time(self, tensor: ggml_tensor, badge: Badge) -> Place:
+        """A node's is right after it ran, a view's when its bytes were made, an input's before the first node."""
+        part = self.graph.earlier_part(tensor)
+        if part is not None:
+            return part[0].index, part[1]
+        i = self.graph.index_of(tensor)
+        made = -1 if i is None else max(self.graph.states().of_node(i)[0], min(i, badge.by_node - 1))
+        return self.graph.eval.index, made
 
     def nodes(self) -> list[NodeInfo]:
         """The nodes of the graph at hand, in order."""

@@ -84,6 +84,18 @@ class ShownGraph:
         """A node's place in the graph."""
         return self.table()[0].index.get(pointer_to(tensor))
 
+    def earlier_part(self, tensor: ggml_tensor) -> tuple[Eval, int] | None:
+        """Of a node that another backend has computed, before the scheduler came to this part of the program's graph:
+        that part, and the node's place in it.
+        """
+        ev = self.eval
+        while ev is not None and ev.index > 0 and ev.split is not None and ev.split.number > 0:
+            ev = self.cursor.evals[ev.index - 1]
+            found = np.flatnonzero(ev.addresses == np.uint64(pointer_to(tensor)))
+            if len(found):
+                return ev, int(found[0])
+        return None
+
 
 def layer_of(ev: Eval | None, k: int) -> int | None:
     """The layer of node k."""

@@ -163,21 +163,22 @@ class Runs:
     def load(self, path: str) -> Scene:
         """A model file at the evaluation to compare. Raises DebuggerError."""
         options = self.need_options()._replace(model=path)
-        chunks = [tokens_of(self.look, e) for e in range(self.eval + 1)]
+        parts = [] if self.look is None else parts_of(self.look.cursor.evals[: self.eval + 1])
+        chunks = [tokens_of(self.look, evals) for evals in parts]
+        part = len(parts[-1]) - 1 if parts else 0
         try:
             world = self.look.world if self.look is not None else None
             with set_aside(world), wrapped_devices(catch := Catch(), self.program.sum_order):
                 evaluator = open_program(path).start(options)
                 self._open.append(evaluator)
-                return self.evaluate(evaluator, chunks or [first_chunk(evaluator)], catch)
+                return self.evaluate(evaluator, chunks or [first_chunk(evaluator)], catch, part)
         except GGMLFileError as error:
             raise DebuggerError(str(error)) from None
         except (RuntimeError, MemoryError) as error:
             raise DebuggerError(f"{os.path.basename(path)}: {error}") from None
 
-    @staticmethod
-    def evaluate(evaluator: Any, chunks: Sequence[Sequence[int]], catch: Catch) -> Scene:
-        """Give it the tokens; the scene of the last evaluation."""
+    def evaluate(self, evaluator: Any, chunks: Sequence[Sequence[int]], catch: Catch, part: int) -> Scene:
+        """Give it the tokens; the scene of the last evaluation, or of a part of it that one backend computes."""
         n_past = 0
         for tokens in chunks[:-1]:
             evaluator.eval(tokens)
@@ -185,10 +186,10 @@ class Runs:
         catch.scenes.clear()
         catch.wanted = True
         evaluator.eval(chunks[-1])
-        if len(catch.scenes) != 1:
-            raise DebuggerError(f"the evaluation runs in {len(catch.scenes)} parts: only one can be compared")
-        scene = catch.scenes[0]
-        scene.index, scene.n_past, scene.n_tokens = len(chunks) - 1, n_past, len(chunks[-1])
+        if part >= len(catch.scenes):
+            raise DebuggerError(f"the evaluation runs in {len(catch.scenes)} parts there: number {part} is missing")
+        scene = catch.scenes[part]
+        scene.index, scene.n_past, scene.n_tokens = max(self.eval, 0), n_past, len(chunks[-1])
         return scene
 
 
@@ -212,22 +213,29 @@ def first_chunk(evaluator: Any) -> list[int]:
     return list(evaluator.prompt[: evaluator.n_batch])
 
 
-def tokens_of(look: Looker, e: int) -> list[int]:
+def parts_of(evals: Sequence[Eval]) -> list[list[Eval]]:
+    """Evaluations as the program counts them: a scheduler gives the parts of one graph to several backends."""
+    found: list[list[Eval]] = []
+    for ev in evals:
+        if not found or ev.split is None or ev.split.number == 0:
+            found.append([])
+        found[-1].append(ev)
+    return found
+
+
+def tokens_of(look: Looker, parts: Sequence[Eval]) -> list[int]:
     """The token ids of an evaluation: the row numbers of its first GET_ROWS. Raises DebuggerError when it has none."""
-    ev = look.cursor.evals[e]
-    structs = structs_of(look, ev)
-
-    def record(address: int) -> Any:
-        return structs.records[int(np.searchsorted(structs.addresses, np.uint64(address)))]
-
-    for address in ev.addresses.tolist():
-        node = record(address)
-        if node["op"] == GGML_OP_GET_ROWS:
-            numbers = record(int(node["_src"][1]))
-            if numbers["type"] != GGML_TYPE_I32 or not numbers["data"]:
-                break
-            start, size = int(numbers["data"]), 4 * int(numbers["ne"][0])
-            return np.frombuffer(input_bytes(look, ev, start, size), dtype=np.int32).tolist()
+    for ev in parts:
+        structs = structs_of(look, ev)
+        for address in ev.addresses.tolist():
+            node = structs.record(address)
+            if node["op"] != GGML_OP_GET_ROWS:
+                continue
+            numbers = structs.record(int(node["_src"][1]))
+            if numbers["type"] == GGML_TYPE_I32 and numbers["data"]:
+                start, size = int(numbers["data"]), 4 * int(numbers["ne"][0])
+                return np.frombuffer(input_bytes(look, ev, start, size), dtype=np.int32).tolist()
+            break
     raise DebuggerError("this graph looks up no tokens: another model cannot be given the same")
 
 

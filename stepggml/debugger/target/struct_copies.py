@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,10 @@ class StructCopies:
             records = np.frombuffer(records.tobytes() + structs_at(missing).tobytes(), dtype=TENSOR_DTYPE)
         order = np.argsort(wanted)
         return cls(wanted[order], records[order])
+
+    def record(self, address: int) -> Any:
+        """The struct that lay at an address."""
+        return self.records[int(np.searchsorted(self.addresses, np.uint64(address)))]
 
     def copies(self) -> LinkedCopies:
         """A fresh set of structs, free to be changed."""

@@ -130,7 +130,7 @@ def test_later_evaluations_get_the_same_tokens() -> None:
     try:
         session.start()
         session.goto((2, 4))
-        chunks = [tokens_of(session.looking(), e) for e in range(3)]
+        chunks = [tokens_of(session.looking(), [ev]) for ev in session.engine.cursor.evals[:3]]
         assert chunks[0] == PROMPT and [len(chunk) for chunk in chunks] == [6, 1, 1]
         comparison = session.diff(Q4_0)
         assert (comparison.eval, comparison.n_past, comparison.n_tokens) == (2, 7, 1)

@@ -194,8 +194,7 @@ class AllocAnswer:
 
     def record(self, address: int) -> Any:
         """The struct of the planned graph's tensor."""
-        structs = self.plan.structs
-        return structs.records[int(np.searchsorted(structs.addresses, np.uint64(address)))]
+        return self.plan.structs.record(address)
 
     def node_name(self, step: int) -> str:
         """A node of the pass."""

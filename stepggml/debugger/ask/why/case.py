@@ -13,6 +13,7 @@ from ....ggml.quants import rows_from_float
 from ...errors import DebuggerError
 from ...run.evaluation import Eval
 from ...target.repacked import GROUP_ROWS, block_span, group_size, in_group, read_block, read_row
+from ...target.tables import Columns
 from ...target.values import convert, raw_array
 from ..look import Looker
 from ..past import Past, overlaps, write_text
@@ -165,7 +166,7 @@ class Case:
     """The question "why has this element this value", and what an answer needs.
 
     node i of evaluation ev is what computed it. detail: which block, row or such the user wants spelled out. explain:
-    answers the same question for another node and element.
+    answers the same question for another node and element. columns: the nodes of the evaluation.
     """
 
     def __init__(self, look: Looker, ev: Eval, i: int, index: Element, detail: int, explain: Explain) -> None:
@@ -175,6 +176,8 @@ class Case:
         self.i = i
         self.index = index
         self.detail = detail
+        self.is_shown = ev is look.graph.eval
+        self.columns = look.graph.table()[0] if self.is_shown else Columns(ev.addresses)
         self.tensor = ggml_tensor.from_address(int(ev.addresses[i]))
         self.info = self.look.info(self.tensor)
         self.name = element_text(formula_name(self.info), index, ggml_n_dims(self.tensor))

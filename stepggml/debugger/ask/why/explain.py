@@ -49,15 +49,18 @@ def explain(look: Looker, tensor: ggml_tensor, index: Element = (0, 0, 0, 0), de
     i = look.graph.index_of(tensor)
     ev = look.graph.eval
     if i is None:
-        return explain_leaf(look, tensor, index)
-    if ev is None or i > look.graph.k:
+        part = look.graph.earlier_part(tensor)
+        if part is None:
+            return explain_leaf(look, tensor, index)
+        ev, i = part
+    elif ev is None or i > look.graph.k:
         raise DebuggerError(f"{label(look, tensor)} is not computed yet: `goto node:{i}` runs to it")
     explainer = explainers().get(ggml_op_name(tensor.op))
     if explainer is None:
         raise DebuggerError(f"there is no explanation of {ggml_op_name(tensor.op)}")
 
     def another(node: int, index: Element) -> Explanation:
-        return explain(look, look.tensor(node), index, detail)
+        return explain(look, ggml_tensor.from_address(int(ev.addresses[node])), index, detail)
 
     # infinities and NaN travel on, as they do in the kernels
     with np.errstate(all="ignore"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .....ggml import GGML_OP_NONE, ggml_blck_size, ggml_n_dims, ggml_op_name, ggml_tensor, ggml_type_name
+from .....ggml.tensor import pointer_to
 from ....run.evaluation import Eval
 from ...past import Past
 from ...tensor_names import element_text, formula_name, node_text
@@ -19,9 +20,9 @@ def explain_view(case: Case) -> Explanation:
     address = case.address
     chain, root = way_to_root(case, address)
     last = case.i
-    if case.look.graph.index_of(root) is None:
+    if pointer_to(root) not in case.columns.index:
         # a window on memory that is no node's, such as a cache: it shows what is there now, whoever wrote it
-        last = case.look.graph.k
+        last = case.look.graph.k if case.is_shown else case.ev.last
         case.after = Past(case.look.cursor, case.look.cursor.place)
     stored = case.stored(by_node=False)
     steps = block_steps(case.tensor.type, stored.data, case.index[0])
@@ -88,7 +89,7 @@ def view_text(tensor: ggml_tensor) -> str:
 
 def writer_in_graph(case: Case, address: int, last: int) -> tuple[int, Element] | None:
     """The last node of this evaluation, up to node `last`, that wrote the element; and its element there."""
-    columns, _ = case.look.graph.table()
+    columns = case.columns
     for i in reversed(columns.writers(address, address + 1, 0, last).tolist()):
         found = element_in(ggml_tensor.from_address(int(columns.addresses[i])), case, address)
         if found is not None:
