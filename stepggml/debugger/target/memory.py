@@ -94,9 +94,14 @@ class Memory:
 
     def read_at(self, address: int, size: int) -> bytes:
         """The bytes that lie there, in the owner's own order. Raises DebuggerError where there are none."""
+        data = self.read_owned(address, size)
+        return read_mapped(address, size) if data is None else data
+
+    def read_owned(self, address: int, size: int) -> bytes | None:
+        """The same of what a living pool or buffer owns; None for anything else."""
         owner = self.owner(address, size)
         if owner is None:
-            return read_mapped(address, size)
+            return None
         if owner.host:
             return ctypes.string_at(address, size)
         return get_bytes(owner, bytes_tensor(owner, address, size), 0, size)

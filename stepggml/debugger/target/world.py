@@ -9,6 +9,7 @@ message and never a fault.
 from __future__ import annotations
 
 import ctypes
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,9 @@ from .owners import Buffer, Pool, Region, object_text
 # A pool of a context that owns nothing and holds nothing is not worth showing.
 SMALLEST_POOL = GGML_OBJECT_SIZE
 
+# Of so many freed pools it is remembered where they were.
+MAX_GONE = 256
+
 
 @dataclass(eq=False)
 class World:
@@ -43,6 +47,7 @@ class World:
 
     pools: list[Pool] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
+    gone: deque[Pool] = field(default_factory=lambda: deque(maxlen=MAX_GONE), repr=False)
     model: Any = None
     graph: ggml_cgraph | None = None
     graph_computed: bool = False
@@ -79,6 +84,8 @@ class World:
             if pool.ctx is ctx and not pool.freed:
                 pool.begin, pool.end = ctx.objects_begin, ctx.objects_end
                 pool.freed = True
+                if pool.owned:
+                    self.gone.append(pool)
         if self.graph is not None and self.pool_at(pointer_to(self.graph)) is None:
             self.add_graph(None)
 
@@ -87,6 +94,7 @@ class World:
         for pool in self.pools:
             if pool.address == address:
                 pool.owned = pool.freed = True
+                self.gone.append(pool)
 
     def add_buffer(self, buffer: ggml_backend_buffer, name: str, in_allocator: bool) -> None:
         """ggml_backend_buffer_init has returned."""
@@ -141,6 +149,23 @@ class World:
     def kind_of(self, buffer: Buffer) -> str:
         """What a buffer is for."""
         return buffer.kind
+
+    def check_graph(self, cgraph: ggml_cgraph) -> None:
+        """Raises DebuggerError when a graph lies in a pool that has been freed. One of Python's own lies in no pool."""
+        is_pythons = bool(cgraph._b_needsfree_)
+        if not is_pythons:
+            self.check_structs(np.array([pointer_to(cgraph)], dtype=np.uint64))
+
+    def check_structs(self, addresses: np.ndarray) -> None:
+        """Raises DebuggerError when one of some structs lies in a pool that has been freed."""
+        lost = np.ones(len(addresses), dtype=bool)
+        for pool in self.pools:
+            if pool.alive:
+                lost &= (addresses < pool.address) | (addresses >= pool.address + pool.size)
+        for address in addresses[lost].tolist():
+            for pool in self.gone:
+                if pool.holds(address):
+                    raise DebuggerError(f"the struct at {address:#x} is used after its context, {pool.name}, was freed")
 
     def tensor_at(self, address: int) -> ggml_tensor:
         """The tensor struct at an address. Raises DebuggerError when there is none (any more)."""

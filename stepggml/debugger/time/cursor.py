@@ -75,10 +75,13 @@ class Cursor:
 
     def begin(self, backend: ggml_backend, cgraph: ggml_cgraph, numbers: tuple[int, int] | None) -> Eval:
         """A graph is about to be computed: its inputs are set. numbers: n_past and the number of tokens, if known."""
+        self.world.check_graph(cgraph)
         nodes, leafs = graph_addresses(cgraph)
+        self.world.check_structs(nodes)
         columns = Columns(nodes)
         if not len(leafs):
             leafs = columns.outside_sources()  # a part of a graph lists nodes only
+        self.world.check_structs(leafs)
         inputs = Columns(leafs)
         makers = [self.provenance.of(address) for address in nodes.tolist()]
         names = columns.names()

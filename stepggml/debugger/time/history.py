@@ -72,10 +72,9 @@ class History:
     def save(self, ev: Eval, i: int) -> bool:
         """Before node i runs: keep what it will overwrite. False when that is in memory which has been freed."""
         start = int(ev.start[i])
-        size = int(ev.end[i]) - start
-        if self.memory.owner(start, size) is None:
+        old = self.memory.read_owned(start, int(ev.end[i]) - start)
+        if old is None:
             return False
-        old = self.memory.read_at(start, size)
         ev.old[i] = old
         self._order.append((ev, i))
         self.used += len(old)
