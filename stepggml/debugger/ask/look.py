@@ -21,6 +21,7 @@ from ..run.evaluation import Eval, Place
 from ..run.makers import UNKNOWN_MAKER
 from ..run.stops import Badge, LineFrame, NodeInfo, Position, Stop, Value
 from ..target import repacked
+from ..target.conventions import layer_among
 from ..target.owners import Region
 from ..target.tables import IS_NOOP
 from ..target.values import Index, convert
@@ -77,8 +78,8 @@ class Looker:
         if ev is not None and self.world.graph_computed:
             return layer_of(ev, self.graph.k)
         for frame in self.frames:
-            il = frame.locals.get("il")
-            if isinstance(il, int):
+            il = layer_among(frame.locals)
+            if il is not None:
                 return il
         return None
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Any
 
-from ...ggml.op import _OP_NAMES, _UNARY_NAMES
 from ..errors import DebuggerError
+from ..target.tables import OP_NAMES, UNARY_NAMES
 from ..target.world import World
 from .conditions import Condition, compile_condition, holds
 from .sources import Sources, short_path, similar
@@ -95,12 +95,12 @@ class BreakpointTable:
     def _parse_node(self, text: str) -> tuple[str, Any, str]:
         match = re.fullmatch(r"(?:node_|#)?(\d+)", text)
         if match is None:
-            raise DebuggerError(f"node:{text} is no node number")
+            raise DebuggerError(f"node:{text} is not a node number")
         return "node", int(match.group(1)), f"after node {match.group(1)}"
 
     def _parse_op(self, text: str) -> tuple[str, Any, str]:
         name = text.upper().removeprefix("GGML_OP_").removeprefix("GGML_UNARY_OP_")
-        names = _OP_NAMES + _UNARY_NAMES
+        names = OP_NAMES + UNARY_NAMES
         if name not in names:
             raise DebuggerError(f"no op {text!r}{similar(name, names)}")
         return "op", name, f"after every {name}"
@@ -110,11 +110,11 @@ class BreakpointTable:
         try:
             return "name", re.compile(pattern), f"after every node whose name or variable matches /{pattern}/"
         except re.error as error:
-            raise DebuggerError(f"/{pattern}/ is no regular expression: {error}") from None
+            raise DebuggerError(f"/{pattern}/ is not a regular expression: {error}") from None
 
     def _parse_layer(self, text: str) -> tuple[str, Any, str]:
         if not text.isdigit():
-            raise DebuggerError(f"layer:{text} is no layer number")
+            raise DebuggerError(f"layer:{text} is not a layer number")
         return "layer", int(text), f"after the first node of layer {int(text)}"
 
     def _parse_tensor(self, text: str) -> tuple[str, Any, str]:

@@ -30,13 +30,13 @@ Condition = str | Callable[[Mapping[str, Any]], Any]
 
 
 def compile_condition(condition: Condition | None) -> CodeType | Callable | None:
-    """Make a condition ready. Raises DebuggerError for text that is no Python expression."""
+    """Make a condition ready. Raises DebuggerError for text that is not a Python expression."""
     if condition is None or callable(condition):
         return condition
     try:
         return compile(condition.strip(), "<condition>", "eval")
     except (SyntaxError, ValueError) as error:
-        raise DebuggerError(f"{condition!r} is no condition: {error.args[0]}") from None
+        raise DebuggerError(f"{condition!r} is not a condition: {error.args[0]}") from None
 
 
 def holds(condition: CodeType | Callable | None, names: Mapping[str, Any]) -> tuple[bool, str]:

@@ -20,9 +20,7 @@ Place = tuple[CodeType, int]
 
 @dataclass(eq=False)
 class Maker:
-    """One way in which tensors were made: equal for the same node of two graphs, so they are shared. `serial`: order of
-    creation.
-    """
+    """One way in which tensors were made: equal for the same node of two graphs, so they are shared."""
 
     places: tuple[Place, ...]
     il: int | None

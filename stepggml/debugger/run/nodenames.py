@@ -45,8 +45,8 @@ def node_names(world: World, ev: Eval, k: int) -> Names:
             "type": lambda: ggml_type_name(node.type),
             "ne": lambda: tuple(node.ne),
             "nb": lambda: tuple(node.nb),
-            "t": lambda: values_of(world, node),
-            "src": lambda: [values_of(world, src) for src in node.src if src is not None],
+            "t": lambda: array_of(world, node),
+            "src": lambda: [array_of(world, src) for src in node.src if src is not None],
         },
         {
             "i": k,
@@ -63,7 +63,7 @@ def node_names(world: World, ev: Eval, k: int) -> Names:
     )
 
 
-def values_of(world: World, tensor: ggml_tensor) -> Any:
+def array_of(world: World, tensor: ggml_tensor) -> Any:
     """What lies in a tensor's bytes now."""
     try:
         return convert(tensor, world.memory.read(tensor))

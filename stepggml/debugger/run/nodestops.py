@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...ggml.op import _OP_NAMES, _UNARY_NAMES
 from ..target.memory import Memory
-from ..target.tables import Columns
+from ..target.tables import OP_NAMES, UNARY_NAMES, Columns
 from .breakpoints import Breakpoint, BreakpointTable, count_hit, drop_temporary
 from .conditions import Names, compile_condition, holds
 from .evaluation import Eval
@@ -190,10 +189,10 @@ class NodeStops:
         return None
 
     def _nodes_of_op(self, ev: Eval, name: str) -> np.ndarray:
-        if name in _OP_NAMES:
-            return np.flatnonzero(ev.op == _OP_NAMES.index(name))
+        if name in OP_NAMES:
+            return np.flatnonzero(ev.op == OP_NAMES.index(name))
         sub_op = self.columns(ev).records["op_params"][:, 0]
-        return np.flatnonzero((ev.op == _OP_NAMES.index("UNARY")) & (sub_op == _UNARY_NAMES.index(name)))
+        return np.flatnonzero((ev.op == OP_NAMES.index("UNARY")) & (sub_op == UNARY_NAMES.index(name)))
 
     def _sources(self, ev: Eval) -> tuple[np.ndarray, np.ndarray]:
         """First byte and end of every operand of every node: two arrays (node, slot)."""
@@ -285,13 +284,13 @@ def watch_note(memory: Memory, ev: Eval, k: int, start: int, end: int) -> str:
     first, stop = max(start, int(ev.start[k])), min(end, int(ev.end[k]))
     new = memory.read_at(first, stop - first)
     if ev.old[k] is None:
-        return f"now {bytes_text(new)}"
+        return f"now {watched_text(new)}"
     old = ev.old[k][first - int(ev.start[k]) : stop - int(ev.start[k])]
-    return f"{bytes_text(old)} -> {bytes_text(new)}" + (" (the same bytes)" if old == new else "")
+    return f"{watched_text(old)} -> {watched_text(new)}" + (" (the same bytes)" if old == new else "")
 
 
-def bytes_text(data: bytes, n_shown: int = 4) -> str:
-    """A few bytes for a person: floats, or hexadecimal where they are no whole floats."""
+def watched_text(data: bytes, n_shown: int = 4) -> str:
+    """A few bytes for a person: floats, or hexadecimal where they are not whole floats."""
     if len(data) % 4:
         return data[: 4 * n_shown].hex(" ") + ("..." if len(data) > 4 * n_shown else "")
     values = " ".join(f"{value:.6g}" for value in np.frombuffer(data[: 4 * n_shown], np.float32))

@@ -70,7 +70,7 @@ def gpt2_program(model: str, **options: object) -> Program:
 
 
 def script_program(path: str) -> Program:
-    """A Python file, stepped from its first line. Raises DebuggerError when it cannot be read or is no Python."""
+    """A Python file, stepped from its first line. Raises DebuggerError when it cannot be read or is not Python."""
     path = os.path.abspath(path)
     try:
         with open(path, encoding="utf-8") as file:

@@ -67,7 +67,7 @@ class LineStop:
 
 
 @dataclass(eq=False)
-class Kind:
+class TracedFunction:
     """What the tracer does about a function. lines: those with breakpoints; entry: one is on the function itself."""
 
     code: CodeType
@@ -99,7 +99,7 @@ class Tracer:
         self.floors: dict[int, int] = {}
         self._watches: dict[CodeType, tuple[Watch, ...]] = {}
         self._on_line_told: tuple[Callable[..., None], ...] = ()
-        self._kinds: dict[int, Kind] = {}
+        self._kinds: dict[int, TracedFunction] = {}
         self._codes: dict[int, CodeType] = {}
         self._version = (-1, -1)
         self._entering: FrameType | None = None
@@ -180,15 +180,15 @@ class Tracer:
             places += [place[0] for point in self.points.enabled("function") for place in point.target]
             self._may_rest = all(self.sources.floor(path) != 1 for path in places)
 
-    def _kind(self, code: CodeType) -> Kind:
+    def _kind(self, code: CodeType) -> TracedFunction:
         kind = self._kinds.get(id(code))
         if kind is None:
             kind = self._kinds[id(code)] = self._classify(code)
         return kind
 
-    def _classify(self, code: CodeType) -> Kind:
+    def _classify(self, code: CodeType) -> TracedFunction:
         floor = self.sources.floor(code.co_filename)
-        kind = Kind(code, floor, self.sources.is_stepped(code))
+        kind = TracedFunction(code, floor, self.sources.is_stepped(code))
         self.floors[id(code)] = floor
         self._codes[id(code)] = code
         watches = self._watches.get(code, ())
@@ -202,7 +202,7 @@ class Tracer:
             self._find_points(kind)
         return kind
 
-    def _find_points(self, kind: Kind) -> None:
+    def _find_points(self, kind: TracedFunction) -> None:
         """The lines of a function that breakpoints are at."""
         code = kind.code
         wanted = {point.target[1] for point in self.points.enabled("line") if point.target[0] == code.co_filename}
@@ -322,7 +322,7 @@ class Tracer:
         value = self.goal.value if self.goal.returned else None
         self._stop(LineStop(frame, reason, tuple(points), tuple(notes), value=value))
 
-    def _goal_reached(self, frame: FrameType, line: int, kind: Kind) -> bool:
+    def _goal_reached(self, frame: FrameType, line: int, kind: TracedFunction) -> bool:
         goal = self.goal
         if goal.kind == "step":
             return kind.stepped

@@ -47,7 +47,7 @@ def run_numbers(frame: FrameType | None) -> tuple[int, int] | None:
     return None
 
 
-def layer_of(names: Mapping[str, Any]) -> int | None:
+def layer_among(names: Mapping[str, Any]) -> int | None:
     """The layer that a frame's locals say they are at."""
     for name in LAYERS:
         il = names.get(name)

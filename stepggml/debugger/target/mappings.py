@@ -70,7 +70,7 @@ def mappings_of(
     found = sorted(find_mappings(frame), key=lambda mapping: mapping.addr)
     paths = mapped_paths() if found else []
     files = [path_of(mapping, paths) or model_path or "?" for mapping in found]
-    return tuple(describe(world, mapping, file, tensors) for mapping, file in zip(found, files, strict=True))
+    return tuple(mapping_info(world, mapping, file, tensors) for mapping, file in zip(found, files, strict=True))
 
 
 def find_mappings(frame: FrameType | None) -> list[Any]:
@@ -103,7 +103,7 @@ def is_mapping(value: Any) -> bool:
     return type(value).__name__ == "llama_mmap" and hasattr(value, "mapped_fragments")
 
 
-def describe(world: World, mapping: Any, file: str, tensors: bool) -> MappingInfo:
+def mapping_info(world: World, mapping: Any, file: str, tensors: bool) -> MappingInfo:
     """A llama_mmap as plain data."""
     start, end = mapping.addr, mapping.addr + mapping.size
     buffers = []

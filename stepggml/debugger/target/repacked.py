@@ -84,7 +84,7 @@ def text_of(tensor: ggml_tensor) -> str:
 def group_text(tensor: ggml_tensor, i1: int = 0) -> str:
     """Where row i1 lies."""
     if not in_group(tensor, i1):
-        return f"row {i1} lies as it is: the last {tensor.ne[1] % GROUP_ROWS} rows are no group"
+        return f"row {i1} lies as it is: the last {tensor.ne[1] % GROUP_ROWS} rows do not make a group"
     first = i1 // GROUP_ROWS * GROUP_ROWS
     address, _ = block_span(tensor, (0, i1, 0, 0))
     return (

@@ -81,11 +81,11 @@ def schedule_of(frame: FrameType | None, world: World) -> Schedule | None:
     sched = find_sched(frame)
     if sched is None or not sched.context_buffer:
         return None
-    splits = tuple(describe(sched, i, split, world) for i, split in enumerate(sched.splits))
+    splits = tuple(split_info(sched, i, split, world) for i, split in enumerate(sched.splits))
     return Schedule(splits, len(sched.backends), sched.is_alloc)
 
 
-def describe(sched: ggml_backend_sched, number: int, split: Any, world: World) -> SplitInfo:
+def split_info(sched: ggml_backend_sched, number: int, split: Any, world: World) -> SplitInfo:
     """A split as plain data."""
     nodes = []
     if sched.is_alloc and split.graph is not None and split.graph.n_nodes:

@@ -10,8 +10,8 @@ import ctypes
 
 import numpy as np
 
-from ...ggml import GGML_OP_NONE, ggml_tensor
-from ...ggml.op import _OP_NAMES
+from ...ggml import GGML_OP_NONE, ggml_op_name, ggml_tensor, ggml_unary_op_name
+from ...ggml.op import GGML_OP_COUNT, GGML_UNARY_OP_COUNT
 from ...ggml.ops import op_records
 from ...ggml.tensor import GGML_TENSOR_SIZE
 from ...ggml.types import type_traits
@@ -48,8 +48,12 @@ for _type, _traits in type_traits.items():
     _BLCK_SIZE[_type] = _traits.blck_size
     _TYPE_SIZE[_type] = _traits.type_size
 
+# By number: the names of ops, and those of the functions that a UNARY may be.
+OP_NAMES = [ggml_op_name(op) for op in range(GGML_OP_COUNT)]
+UNARY_NAMES = [ggml_unary_op_name(op) for op in range(GGML_UNARY_OP_COUNT)]
+
 # Ops that move no bytes.
-IS_NOOP = np.zeros(len(_OP_NAMES), dtype=bool)
+IS_NOOP = np.zeros(GGML_OP_COUNT, dtype=bool)
 IS_NOOP[GGML_OP_NONE] = True
 for _op, _record in op_records.items():
     IS_NOOP[_op] = _record.is_noop
@@ -95,7 +99,7 @@ class Columns:
         return [name.decode("utf-8", "replace") for name in self.records["_name"].tolist()]
 
     def outside_sources(self) -> np.ndarray:
-        """Addresses of the operands that are no nodes here, in the order of their first use."""
+        """Addresses of the operands that are not nodes here, in the order of their first use."""
         sources = self.records["_src"].ravel()
         sources = sources[(sources != 0) & ~np.isin(sources, self.addresses)]
         found, first = np.unique(sources, return_index=True)

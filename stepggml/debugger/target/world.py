@@ -41,8 +41,8 @@ MAX_GONE = 256
 
 @dataclass(eq=False)
 class World:
-    """All that is known of the program's memory. graph: the newest one; allocated: whether it has been through the
-    allocator.
+    """All that is known of the program's memory. gone: freed pools; graph: the newest one; graphs: the addresses of all
+    that were made in pools; n_past, n_tokens: of the newest evaluation.
     """
 
     pools: list[Pool] = field(default_factory=list)
@@ -51,6 +51,7 @@ class World:
     model: Any = None
     graph: ggml_cgraph | None = None
     graph_computed: bool = False
+    graphs: set[int] = field(default_factory=set, repr=False)
     phase: str = "idle"
     n_past: int = 0
     n_tokens: int = 0
@@ -77,6 +78,8 @@ class World:
         """A new graph is being built, or (None) the one there was is gone."""
         self.graph = graph
         self.graph_computed = False
+        if graph is not None:
+            self.graphs.add(pointer_to(graph))
 
     def free_pool(self, ctx: ggml_context) -> None:
         """ggml_free is about to empty a context."""
@@ -151,10 +154,10 @@ class World:
         return buffer.kind
 
     def check_graph(self, cgraph: ggml_cgraph) -> None:
-        """Raises DebuggerError when a graph lies in a pool that has been freed. One of Python's own lies in no pool."""
-        is_pythons = bool(cgraph._b_needsfree_)
-        if not is_pythons:
-            self.check_structs(np.array([pointer_to(cgraph)], dtype=np.uint64))
+        """Raises DebuggerError when a graph that was made in a pool is used after that was freed."""
+        address = pointer_to(cgraph)
+        if address in self.graphs:
+            self.check_structs(np.array([address], dtype=np.uint64))
 
     def check_structs(self, addresses: np.ndarray) -> None:
         """Raises DebuggerError when one of some structs lies in a pool that has been freed."""
@@ -217,6 +220,12 @@ class World:
         if buffer is not None:
             return Region("buffer", buffer.name, buffer.base, buffer.size, address - buffer.base)
         return None
+
+
+def show_nodes(view: ggml_cgraph, addresses: np.ndarray, first: int, last: int) -> None:
+    """Make a graph struct of the debugger's own a view of nodes first..last, whose addresses it does not copy."""
+    view.n_nodes = last - first + 1
+    view._nodes = addresses.ctypes.data + 8 * first
 
 
 def graph_addresses(graph: ggml_cgraph) -> tuple[np.ndarray, np.ndarray]:

@@ -24,8 +24,8 @@ from ..run.nodestops import Goal, NodeReason, NodeStops
 from ..run.provenance import Provenance
 from ..run.watcher import Watchers
 from ..target.tables import Columns
-from ..target.world import World, graph_addresses
-from .history import Checkpoint, History, bytes_before
+from ..target.world import World, graph_addresses, show_nodes
+from .history import History, HistoryCheckpoint, bytes_before
 from .inputs import Inputs
 from .structs import Structs
 
@@ -149,7 +149,7 @@ class Cursor:
         return leafs.addresses[found].tolist()
 
     def _find_written_buffers(self, ev: Eval, leafs: Columns) -> None:
-        """Buffers that nodes write belong into checkpoints; one that is no compute buffer keeps keys and values."""
+        """Buffers that nodes write belong into checkpoints; one that is not for computing keeps keys and values."""
         for buffer in self.world.buffers:
             if buffer.freed:
                 continue
@@ -240,10 +240,8 @@ class Cursor:
 
     def _run(self, ev: Eval, first: int, last: int) -> None:
         """The real backend computes a view of the graph: nodes first..last."""
-        view = self._view
-        view.n_nodes = last - first + 1
-        view._nodes = ev.addresses.ctypes.data + 8 * first
-        ev.status = ggml_backend_graph_compute(ev.backend, view)
+        show_nodes(self._view, ev.addresses, first, last)
+        ev.status = ggml_backend_graph_compute(ev.backend, self._view)
 
     def _adapt_chunk(self, seconds: float, n: int) -> None:
         if seconds < CHUNK_SECONDS / 2 and n == self._chunk:
@@ -359,7 +357,7 @@ class Cursor:
             self.e -= 1
             self.k = self.evals[self.e].last
 
-    def _rewind(self, checkpoint: Checkpoint) -> None:
+    def _rewind(self, checkpoint: HistoryCheckpoint) -> None:
         """Restore a checkpoint. What was written outside its buffers is undone write by write."""
         self._undo_tail()
         for ev in reversed(self.evals[checkpoint.eval : self.e + 1]):

@@ -28,7 +28,7 @@ CHECKPOINT_SPACING = 0.125
 
 
 @dataclass
-class Checkpoint:
+class HistoryCheckpoint:
     """All buffers that nodes write, at the begin of an evaluation."""
 
     eval: int
@@ -52,7 +52,7 @@ class History:
         self.memory = memory
         self.used = 0
         self.floor: Place = (0, -1)
-        self.checkpoints: list[Checkpoint] = []
+        self.checkpoints: list[HistoryCheckpoint] = []
         self._order: deque[tuple[Eval, int]] = deque()
         self._since_checkpoint = 0
 
@@ -123,7 +123,7 @@ class History:
     def checkpoint(self, ev: Eval, buffers: dict[int, int]) -> None:
         """At the begin of an evaluation: take a picture of `buffers` (size by base) if it is due and affordable."""
         if not self.checkpoints:
-            self.checkpoints.append(Checkpoint(ev.index, self._images(buffers)))
+            self.checkpoints.append(HistoryCheckpoint(ev.index, self._images(buffers)))
             return
         self._add_new_buffers(buffers)
         if not self.recording or self.checkpoints[-1].eval >= ev.index:
@@ -134,7 +134,7 @@ class History:
         if 2 * self.checkpoints[-1].n_bytes > allowed:
             return
         self._since_checkpoint = 0
-        self.checkpoints.append(Checkpoint(ev.index, self._images(buffers)))
+        self.checkpoints.append(HistoryCheckpoint(ev.index, self._images(buffers)))
         while sum(checkpoint.n_bytes for checkpoint in self.checkpoints[1:]) > allowed and len(self.checkpoints) > 2:
             del self.checkpoints[1 : len(self.checkpoints) - 1 : 2]
         if sum(checkpoint.n_bytes for checkpoint in self.checkpoints[1:]) > allowed:
@@ -153,7 +153,7 @@ class History:
         """Pictures of living buffers."""
         return {base: BufferImage.take(self.memory, base, size) for base, size in buffers.items()}
 
-    def nearest_checkpoint(self, place: Place) -> Checkpoint | None:
+    def nearest_checkpoint(self, place: Place) -> HistoryCheckpoint | None:
         """The last checkpoint at or before a place."""
         found = None
         for checkpoint in self.checkpoints:

@@ -36,7 +36,7 @@ def is_on_device(session: Session, what: object) -> bool:
 
 
 def device_node(session: Session) -> int:
-    """The next node that the device computes and that is no view."""
+    """The next node that the device computes and that is not a view."""
     while session.step_node().kind == "node":
         info = session.info(session.node_index)
         if not info.is_noop and is_on_device(session, session.node_index):

@@ -148,7 +148,7 @@ def test_where_it_lies_is_said(path: Path, talk: Conversation) -> None:
     assert "rows 16 to 31" in " ".join(talk.good(f"addr {name}[3,20]").split())
     # raw memory is raw
     assert f"0x{int.from_bytes(read_mapped(tensor.data, 4), 'little'):08x}" in talk.good(f"x/1xw {name}")
-    # of what is not repacked nobody says so
+    # of what is not repacked, nothing of the kind is said
     norm = "model/ln_f/g" if path == GPT2 else "output_norm.weight"
     for line in (f"info node {norm}", f"x/4f {norm}", f"xinfo {norm}", f"ptype ggml_tensor {norm}"):
         assert "repacked" not in talk.good(line), line
@@ -260,7 +260,7 @@ def test_the_reference_is_given_a_copy(talk: Conversation) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# every type, and a matrix whose last rows are no group
+# every type, and a matrix whose last rows do not make a group
 
 
 @pytest.mark.parametrize("type", TYPES, ids=g.ggml_type_name)
@@ -313,7 +313,7 @@ def check_rows(memory: Memory, tensor: g.ggml_tensor, rows: np.ndarray) -> None:
         convert(tensor, repacked.in_order(tensor, raw), index), convert(plain, rows.tobytes(), index)
     )
     assert "rows 32 to 47" in repacked.group_text(tensor, 40)
-    assert "the last 5 rows are no group" in repacked.group_text(tensor, 48)
+    assert "the last 5 rows do not make a group" in repacked.group_text(tensor, 48)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
