@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .debugger.errors import DebuggerError
-    from .debugger.library.session import Session
-    from .debugger.session import Session as DebugSession
+    from .debugger.library.session import PythonSession as Session
+    from .debugger.session import Session as AnySession
 
 __version__ = "0.1.0"
 __all__ = ["DebuggerError", "Session", "__version__"]
@@ -21,10 +21,10 @@ __all__ = ["DebuggerError", "Session", "__version__"]
 def __getattr__(name: str) -> Any:
     """Session and DebuggerError, on first use."""
     if name == "Session":
-        from .debugger.library.session import Session
+        from .debugger.library.session import PythonSession
 
-        Session.prompt = _prompt
-        return Session
+        PythonSession.prompt = _prompt
+        return PythonSession
     if name == "DebuggerError":
         from .debugger.errors import DebuggerError
 
@@ -32,7 +32,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _prompt(session: DebugSession) -> Callable[[str], str]:
+def _prompt(session: AnySession) -> Callable[[str], str]:
     """Commands of the prompt for a session of the library: neither of the two front ends knows the other."""
     from .debugger.shell.text_prompt import TextPrompt
 

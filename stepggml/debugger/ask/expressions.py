@@ -91,7 +91,7 @@ class Guarded(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> Any:
         if isinstance(node, self.REFUSED):
-            raise DebuggerError("that is no expression for p; `!` runs any Python statement")
+            raise DebuggerError("that is not an expression for p; `!` runs any Python statement")
         return super().visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:

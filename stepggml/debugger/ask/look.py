@@ -26,7 +26,7 @@ from ..target.owners import Region
 from ..target.tables import IS_NOOP
 from ..target.values import Index, convert
 from .past import Past
-from .shown_graph import ShownGraph, layer_of
+from .shown_graph import ShownGraph, layer_of_node
 from .states import NONE, badge_of_node, live, overwritten
 from .tensor_names import TensorNames
 
@@ -76,7 +76,7 @@ class Looker:
         """The layer at hand: of the last node computed; at a line of a builder, of the frame's il."""
         ev = self.graph.eval
         if ev is not None and self.world.graph_computed:
-            return layer_of(ev, self.graph.k)
+            return layer_of_node(ev, self.graph.k)
         for frame in self.frames:
             il = layer_among(frame.locals)
             if il is not None:

@@ -9,14 +9,14 @@ import numpy as np
 from ..errors import DebuggerError
 from ..run.evaluation import Eval, Place, Write
 from ..time.cursor import Cursor
-from .tensor_names import node_text
+from .tensor_names import node_words
 
 # A buffer up to this size is fetched whole where each look would mean a replay.
 FETCH = 1 << 26
 
 
 @dataclass(frozen=True)
-class Change:
+class Overwrite:
     """The first write to some bytes after a place. node: its index in evaluation `eval`, None for a write from outside;
     what: in words.
     """
@@ -58,7 +58,7 @@ class Past:
             self._fetched[base], _ = self.cursor.bytes_at(self.place, base, length)
         return self._fetched[base][address - base : address - base + size], "recomputed by replaying from a checkpoint"
 
-    def change(self, address: int, size: int) -> Change | None:
+    def change(self, address: int, size: int) -> Overwrite | None:
         """The first write to any of these bytes after the place, up to now."""
         e, k = self.place
         cursor = self.cursor
@@ -68,7 +68,7 @@ class Past:
                 k = -1
                 for write in (*ev.before, *ev.patches.get(-1, ())):
                     if overlaps(write, address, size):
-                        return Change(number, None, write_text(write))
+                        return Overwrite(number, None, write_text(write))
             last = ev.last
             if number == cursor.e:
                 # a node that is being stepped through has begun to write
@@ -79,10 +79,10 @@ class Past:
         if cursor.at_front and not cursor.in_compute:
             for write in cursor.tail:
                 if overlaps(write, address, size):
-                    return Change(cursor.e + 1, None, write_text(write))
+                    return Overwrite(cursor.e + 1, None, write_text(write))
         return None
 
-    def _change_within(self, ev: Eval, k: int, last: int, address: int, size: int) -> Change | None:
+    def _change_within(self, ev: Eval, k: int, last: int, address: int, size: int) -> Overwrite | None:
         """The first write after node k and up to node `last` of one evaluation."""
         part = slice(k + 1, last + 1)
         hits = np.flatnonzero((ev.start[part] < address + size) & (ev.end[part] > address) & ~ev.noop[part])
@@ -91,13 +91,13 @@ class Past:
             if k < at <= last and at < first:
                 for write in ev.patches[at]:
                     if overlaps(write, address, size):
-                        return Change(ev.index, None, write_text(write))
+                        return Overwrite(ev.index, None, write_text(write))
         if first > last:
             return None
-        name = node_text(ev, first)
+        name = node_words(ev, first)
         if ev.index != self.cursor.e:
             name += f" of evaluation {ev.index}"
-        return Change(ev.index, first, name)
+        return Overwrite(ev.index, first, name)
 
 
 def overlaps(write: Write, address: int, size: int) -> bool:

@@ -102,7 +102,7 @@ def evaluate_address(text: str, scope: Scope) -> int:
     if isinstance(value, np.integer):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise DebuggerError(f"{text.strip()} is no address but {type(value).__name__}")
+        raise DebuggerError(f"{text.strip()} is not an address but {type(value).__name__}")
     if not 0 <= value < 1 << 64:
-        raise DebuggerError(f"{value:#x} is no address: addresses have 64 bits")
+        raise DebuggerError(f"{value:#x} is not an address: addresses have 64 bits")
     return value

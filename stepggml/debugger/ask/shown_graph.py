@@ -97,7 +97,7 @@ class ShownGraph:
         return None
 
 
-def layer_of(ev: Eval | None, k: int) -> int | None:
+def layer_of_node(ev: Eval | None, k: int) -> int | None:
     """The layer of node k."""
     if ev is None or not 0 <= k < ev.n or ev.il[k] == NO_LAYER:
         return None

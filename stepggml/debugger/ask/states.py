@@ -42,7 +42,7 @@ class States:
         return int(self.made_by[i]), int(self.overwritten_by[i])
 
     def of_span(self, start: int, end: int, root: int) -> int:
-        """The first node so far that wrote over bytes which are no node's, such as an input's.
+        """The first node so far that wrote over bytes that no node has made, such as an input's.
 
         root: address of the tensor that owns the bytes; nodes that write into it on purpose, through a view, do not
         count.

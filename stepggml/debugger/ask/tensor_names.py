@@ -53,7 +53,7 @@ def formula_name(info: NodeInfo) -> str:
     return info.name
 
 
-def node_title(ev: Eval, i: int) -> str:
+def title_of_node(ev: Eval, i: int) -> str:
     """title_of for node i of any evaluation."""
     name = ev.names[i]
     if not is_derived(name):
@@ -62,7 +62,7 @@ def node_title(ev: Eval, i: int) -> str:
     return f"#{i} {variable}" if variable else f"#{i}"
 
 
-def node_text(ev: Eval, i: int) -> str:
+def node_words(ev: Eval, i: int) -> str:
     """Within a sentence: "node_3", or "node 24 (KQ)" where the name does not say the number."""
     name = ev.names[i].strip()
     if name == f"node_{i}":

@@ -34,7 +34,7 @@ class Elements(np.ndarray):
         self.stored_type = ""
 
 
-def elements(array: np.ndarray, stored_type: str) -> Elements:
+def as_elements(array: np.ndarray, stored_type: str) -> Elements:
     """`array` with the type of the tensor it comes from."""
     result = np.asarray(array).view(Elements)
     result.stored_type = stored_type
@@ -158,7 +158,7 @@ class TensorView(np.lib.mixins.NDArrayOperatorsMixin):
         array = numpy_array.transpose()
         if array.ndim == 4:
             array = array[(..., *[0] * (4 - len(self.shape)))]
-        return elements(array, self.type)
+        return as_elements(array, self.type)
 
     @property
     def label(self) -> str:
@@ -178,7 +178,7 @@ class TensorView(np.lib.mixins.NDArrayOperatorsMixin):
         # what lies beyond the named dimensions and has one element only is left out
         if len(indices) <= n_kept and Ellipsis not in indices:
             result = result.reshape(result.shape[: result.ndim - (4 - n_kept)])
-        return elements(result, self.type)
+        return as_elements(result, self.type)
 
     def part(self, indices: tuple[Any, ...]) -> np.ndarray:
         """Elements by up to four indices in ggml's order. Raises DebuggerError when there are no values."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DebuggerError
 from ..hints import did_you_mean
-from .tensor_view import TensorView, elements
+from .tensor_view import TensorView, as_elements
 
 MAX_BYTES = 64 << 20
 SIMPLE = (bool, int, float, complex, str, bytes, type(None), np.generic)
@@ -79,11 +79,11 @@ def frozen(value: Any) -> Any:
             array = value.array()
         except DebuggerError:
             return None
-        return elements(array.copy(), value.type) if array.nbytes <= MAX_BYTES else None
+        return as_elements(array.copy(), value.type) if array.nbytes <= MAX_BYTES else None
     if isinstance(value, np.ndarray):
         if value.dtype.hasobject or value.nbytes > MAX_BYTES:
             return None
-        return elements(value.copy(), getattr(value, "stored_type", ""))
+        return as_elements(value.copy(), getattr(value, "stored_type", ""))
     if isinstance(value, SIMPLE):
         return value
     if isinstance(value, tuple | list) and len(value) < 10_000 and all(isinstance(item, SIMPLE) for item in value):

@@ -76,7 +76,7 @@ def read_threshold(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < 1e6:
-        raise DebuggerError(f"{text!r} is no relative error, such as 1% or 0.001")
+        raise DebuggerError(f"{text!r} is not a relative error, such as 1% or 0.001")
     return value
 
 
@@ -143,7 +143,7 @@ class Runs:
             method = KernelMethod(name, self.n_threads)
         elif kind == "threads":
             if not name.isdigit():
-                raise DebuggerError(f"{name!r} is no number of threads")
+                raise DebuggerError(f"{name!r} is not a number of threads")
             method = threads_method("cpu", int(name[:6]))
         else:
             method = ReferenceMethod() if name.lower() == "ref" else device_method(name, self.n_threads)

@@ -28,8 +28,8 @@ from ...ggml.lifetime import buffer_at
 from ...ggml.quants import rows_from_float
 from ..ask.look import Looker
 from ..ask.past import Past
-from ..ask.shown_graph import layer_of
-from ..ask.tensor_names import node_title
+from ..ask.shown_graph import layer_of_node
+from ..ask.tensor_names import title_of_node
 from ..run.evaluation import Eval, Write
 from ..target.memory import Memory
 from ..target.owners import Buffer
@@ -88,8 +88,8 @@ class Scene:
             n_tokens=ev.n_tokens,
         )
         scene.regions += patched_weights(scene, past)
-        scene.labels = [node_title(ev, i) for i in range(ev.n)]
-        scene.layers = [layer_of(ev, i) for i in range(ev.n)]
+        scene.labels = [title_of_node(ev, i) for i in range(ev.n)]
+        scene.layers = [layer_of_node(ev, i) for i in range(ev.n)]
         return scene
 
     @classmethod

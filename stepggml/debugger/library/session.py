@@ -22,8 +22,7 @@ from ..errors import DebuggerError
 from ..run.breakpoints import Breakpoint
 from ..run.programs import Program, model_program
 from ..run.stops import Stop
-from ..session import MIB
-from ..session import Session as DebugSession
+from ..session import MIB, Session
 from ..show import html
 from .tensors import Loans, Nodes, Tensor, ggml_slices
 
@@ -58,7 +57,7 @@ class Shown(str):
 Commands = Callable[[str], str]
 
 
-class Session(DebugSession):
+class PythonSession(Session):
     """A model's run under the debugger. Make one with `Session.open(...)`; use it in a `with` statement, or close() it.
 
     text: what the program has generated, the prompt included. tokens: its ids. log: ggml's messages, one per item.
@@ -74,7 +73,7 @@ class Session(DebugSession):
         self._commands: Commands | None = None
 
     # Makes the commands of a session; whoever knows the prompt sets it (stepggml/__init__.py), the library does not.
-    prompt: ClassVar[Callable[[DebugSession], Commands] | None] = None
+    prompt: ClassVar[Callable[[Session], Commands] | None] = None
 
     @classmethod
     def open(
@@ -87,12 +86,12 @@ class Session(DebugSession):
         greedy: bool = True,
         record_limit: int = 512 * MIB,
         **options: Any,
-    ) -> Session:
+    ) -> PythonSession:
         """A session on a model file that has not begun: start(), run(), or any step begins it.
 
         prompt: text; or tokens: ids. options: n_ctx, n_batch, n_threads, backend, seed, temp, top_k, top_p, ignore_eos,
         as `stepggml run` has them; repack: as `stepggml debug` has it. record_limit: bytes for history. Raises
-        GGMLFileError for a file that is no model.
+        GGMLFileError for a file that is not a model.
         """
         data = prompt.encode() if isinstance(prompt, str) else prompt
         try:
@@ -101,7 +100,7 @@ class Session(DebugSession):
             )
         except TypeError as error:
             raise DebuggerError(f"Session.open: {str(error).removeprefix('RunOptions.__new__() ')}") from None
-        heard: list[Session] = []
+        heard: list[PythonSession] = []
 
         def put_token(id: int, piece: bytes) -> bool:
             heard[0].tokens.append(id)
@@ -112,7 +111,7 @@ class Session(DebugSession):
         heard.append(session)
         return session
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> PythonSession:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -244,9 +243,9 @@ class Session(DebugSession):
     def command(self, line: str) -> Shown:
         """Run a command of the prompt, such as "why node_24[1,2]" or "info kv"; what it shows. Raises DebuggerError."""
         if self._commands is None:
-            if Session.prompt is None:
+            if PythonSession.prompt is None:
                 raise DebuggerError("no prompt is at hand: take stepggml.Session")
-            self._commands = Session.prompt(self)
+            self._commands = PythonSession.prompt(self)
         return Shown(self._commands(line))
 
     def __repr__(self) -> str:

@@ -7,10 +7,10 @@ import re
 import numpy as np
 
 from ...ggml import ggml_tensor
+from ..ask.tensor_names import title_of
 from ..ask.tensor_view import TensorView
 from ..errors import DebuggerError
 from ..run.stops import NodeInfo
-from ..show.panels.node import label
 from ..show.style import Line
 from .command import check_needs
 from .interface import Shell
@@ -67,7 +67,7 @@ def stale_lines(stale: tuple[NodeInfo, ...]) -> list[Line]:
     """Nodes that have read the old values already: they keep what they made of them."""
     if not stale:
         return []
-    names = ", ".join(label(node) for node in stale[:6]) + (" …" if len(stale) > 6 else "")
+    names = ", ".join(title_of(node) for node in stale[:6]) + (" …" if len(stale) > 6 else "")
     first = stale[0].index or 0
     hint = (
         f"`goto node:{first - 1}` before the change lets them be computed anew"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ask.tensor_names import title_of
 from ..ask.tensor_view import TensorView, raw_bits
 from ..errors import DebuggerError
 from ..run.stops import NodeInfo
@@ -14,7 +15,7 @@ from ..session import Session
 from .context import ViewOptions
 from .document import Block, Fitted
 from .panels import values as values_panel
-from .panels.node import badge_part, label, variable_text
+from .panels.node import badge_part, variable_text
 from .panels.scalars import format_scalar, shown_object
 from .style import Line
 
@@ -42,7 +43,7 @@ def object_lines(value: Any, head: Line, width: int) -> list[Line]:
 def tensor_blocks(session: Session, view: TensorView, head: Line, options: ViewOptions, letter: str) -> list[Line]:
     """A whole tensor: a line about it, its values, and their statistics."""
     info = session.info(view.tensor)
-    head.add(("name", label(info)))
+    head.add(("name", title_of(info)))
     if variable_text(info):
         head.add(f' "{variable_text(info)}"')
     head.add("  ").add(("op", info.desc)).add("  ").add(("type", info.type)).add(f" {list(view.shape)}  ").add(

@@ -20,7 +20,7 @@ from .replay_alloc import INPUTS, LEAFS, AllocLog, Check, Decision, Release, rep
 
 
 @dataclass(frozen=True)
-class Rule:
+class ReuseRule:
     """One of the rules for writing over an operand, and whether it held."""
 
     text: str
@@ -36,7 +36,7 @@ class ParentReason:
     src: int
     name: str
     answer: bool
-    rules: tuple[Rule, ...]
+    rules: tuple[ReuseRule, ...]
     line: int
 
 
@@ -178,7 +178,7 @@ class AllocAnswer:
             size=decision.size or int(self.size_of(decision)),
             padded=decision.padded,
             size_now=info.nbytes,
-            free=free_blocks(decision),
+            free=holes_of(decision),
             before=self.owner_before(decision),
             after=self.owner_after(chain_end),
             freed=self.freed_text(release, chain_end),
@@ -218,12 +218,14 @@ class AllocAnswer:
         others = self.readers_after(check.parent, step)
         readers = f"nobody reads {name} after this" if check.n_children <= 1 else f"{name} is read again by {others}"
         rules = [
-            Rule("its bytes belong to this pass" if check.own else self.not_own_text(check), check.own),
-            Rule(f"{name} is no output" if not check.output else f"{name} is an output", not check.output),
-            Rule("nor a view of one" if not check.output_view else "it is a view of an output", not check.output_view),
-            Rule("same type, ne and nb" if layout else self.layout_text(check), layout),
-            Rule(readers, check.n_children == 1),
-            Rule(
+            ReuseRule("its bytes belong to this pass" if check.own else self.not_own_text(check), check.own),
+            ReuseRule(f"{name} is not an output" if not check.output else f"{name} is an output", not check.output),
+            ReuseRule(
+                "nor a view of one" if not check.output_view else "it is a view of an output", not check.output_view
+            ),
+            ReuseRule("same type, ne and nb" if layout else self.layout_text(check), layout),
+            ReuseRule(readers, check.n_children == 1),
+            ReuseRule(
                 "nor through a view" if check.n_views == 0 else f"{check.n_views} views still look into it",
                 check.n_views == 0,
             ),
@@ -251,7 +253,7 @@ class AllocAnswer:
         for i in range(step + 1, len(self.plan.nodes)):
             if address in self.record(int(self.plan.nodes[i]))["_src"]:
                 readers.append(self.node_name(i))
-        return ", ".join(readers[:4]) + (" ..." if len(readers) > 4 else "") or "a node that is no part of the graph"
+        return ", ".join(readers[:4]) + (" ..." if len(readers) > 4 else "") or "a node outside the graph"
 
     def size_of(self, decision: Decision) -> int:
         """Bytes that a decision is about: for one in place, those of the block it inherits."""
@@ -331,7 +333,7 @@ def without(ranges: list[tuple[int, int]], start: int, end: int) -> list[tuple[i
     return left
 
 
-def free_blocks(decision: Decision) -> tuple[FreeBlock, ...]:
+def holes_of(decision: Decision) -> tuple[FreeBlock, ...]:
     """The arena's holes when a tensor was placed."""
     last = len(decision.free) - 1
     return tuple(

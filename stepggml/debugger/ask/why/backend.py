@@ -125,7 +125,7 @@ def why_backend(look: Looker, tensor: ggml_tensor) -> BackendReason:
         n_splits=len(sched.splits) if sched is not None else 0,
         operands=tuple((formula_name(look.info(src)), buffer_name(look, src)) for src in sources),
         result_buffer=buffer_name(look, tensor),
-        verdicts=tuple(verdict(look, tensor, sources, device) for device in devices(sched)),
+        verdicts=tuple(verdict_of(look, tensor, sources, device) for device in devices(sched)),
         kernel=address != 0,
         variant=chosen.name,
         variant_text=variant_text(),
@@ -171,7 +171,7 @@ def devices(sched: ggml_backend_sched | None) -> list[ggml_backend_device]:
     return found
 
 
-def verdict(look: Looker, tensor: ggml_tensor, sources: list[ggml_tensor], device: ggml_backend_device) -> Verdict:
+def verdict_of(look: Looker, tensor: ggml_tensor, sources: list[ggml_tensor], device: ggml_backend_device) -> Verdict:
     """Ask a device whether it can run a node and use its operands' memory."""
     unusable = []
     for src in sources:

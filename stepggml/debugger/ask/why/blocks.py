@@ -140,7 +140,7 @@ def block_steps(type: int, data: bytes, i0: int) -> tuple[Step, ...]:
     ]
     code = int(blocks.stored[0, j])
     steps.append(Step("code", code, code_text(blocks, j)))
-    text = value_text(blocks, j, steps)
+    text = value_formula(blocks, j, steps)
     value = rows_to_float(type, np.frombuffer(data, dtype=np.uint8)[: ggml_type_size(type)].reshape(1, -1))[j]
     return (*steps, Step("value", value, text))
 
@@ -159,7 +159,7 @@ def code_text(blocks: Blocks, j: int) -> str:
     return SUPER_BLOCK_CODES[blocks.type]
 
 
-def value_text(blocks: Blocks, j: int, steps: list[Step]) -> str:
+def value_formula(blocks: Blocks, j: int, steps: list[Step]) -> str:
     """The formula of element j's value; small scales are added to the steps."""
     middle = MIDDLES.get(blocks.type, 0)
     code = f"({int(blocks.stored[0, j])} - {middle})" if middle else f"{int(blocks.codes[0, j])}"

@@ -162,7 +162,7 @@ class Stored:
 Explain = Callable[[int, Element], Explanation]
 
 
-class Case:
+class ElementCase:
     """The question "why has this element this value", and what an answer needs.
 
     node i of evaluation ev is what computed it. detail: which block, row or such the user wants spelled out. explain:

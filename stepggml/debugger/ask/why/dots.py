@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .blocks import Blocks
-from .record import Column, Step, Table
+from .record import Step, TermColumn, TermTable
 
 # How an activation block's scale is chosen, where it is not from the largest magnitude.
 SCALES = {"q8_K": "x of largest |x| / -127"}
@@ -25,7 +25,7 @@ class BlockDot:
     dd: np.ndarray
     terms: np.ndarray
     magnitudes: np.ndarray
-    columns: tuple[Column, ...]
+    columns: tuple[TermColumn, ...]
     msum: np.ndarray | None = None
 
     @property
@@ -46,12 +46,12 @@ def block_dot(w: Blocks, a: Blocks) -> BlockDot:
     dd = w.d.astype(np.float64) * a.d
     terms = dd * isum
     magnitudes = np.abs(dd) * np.abs(products).sum(axis=1)
-    columns = [Column("d w", w.d), Column("d x", a.d), Column("isum", isum, "int")]
+    columns = [TermColumn("d w", w.d), TermColumn("d x", a.d), TermColumn("isum", isum, "int")]
     if w.m is not None:
         offsets = w.m.astype(np.float64) * a.s
         terms = terms + offsets
         magnitudes = magnitudes + np.abs(offsets)
-        columns += [Column("m w", w.m, wide=90), Column("s x", a.s, wide=90)]
+        columns += [TermColumn("m w", w.m, wide=90), TermColumn("s x", a.s, wide=90)]
     return BlockDot(isum, dd, terms, magnitudes, tuple(columns))
 
 
@@ -64,14 +64,14 @@ def super_block_dot(w: Blocks, a: Blocks) -> BlockDot:
     dd = w.d.astype(np.float64) * a.d
     terms = dd * isum
     magnitudes = np.abs(dd) * (np.abs(w.sc) * np.abs(products).sum(axis=2)).sum(axis=1)
-    columns = [Column("d w", w.d), Column("d x", a.d), Column("sum sc*isum", isum, "int")]
+    columns = [TermColumn("d w", w.d), TermColumn("d x", a.d), TermColumn("sum sc*isum", isum, "int")]
     msum = None
     if w.mn is not None:
         msum = (w.mn * sub_sums(a, n_sub)).sum(axis=1)
         minima = w.dmin.astype(np.float64) * a.d * msum
         terms = terms - minima
         magnitudes = magnitudes + np.abs(minima)
-        columns += [Column("dmin w", w.dmin, wide=90), Column("sum mn*bsum", msum, "int", wide=100)]
+        columns += [TermColumn("dmin w", w.dmin, wide=90), TermColumn("sum mn*bsum", msum, "int", wide=100)]
     return BlockDot(isum, dd, terms, magnitudes, tuple(columns), msum)
 
 
@@ -80,38 +80,42 @@ def sub_sums(a: Blocks, n_sub: int) -> np.ndarray:
     return a.bsums.reshape(len(a.bsums), n_sub, -1).sum(axis=2)
 
 
-def block_table(w: Blocks, dot: BlockDot) -> Table:
+def block_table(w: Blocks, dot: BlockDot) -> TermTable:
     """One row per block, with the sum so far."""
     n = len(dot.terms)
     first = np.arange(n) * w.size
     ranges = [f"{k}..{k + w.size - 1}" for k in first.tolist()]
     columns = (
-        Column("block", np.arange(n), "int"),
-        Column("k", ranges, "text"),
+        TermColumn("block", np.arange(n), "int"),
+        TermColumn("k", ranges, "text"),
         *dot.columns,
-        Column("term", dot.terms),
-        Column("sum so far", np.cumsum(dot.terms)),
+        TermColumn("term", dot.terms),
+        TermColumn("sum so far", np.cumsum(dot.terms)),
     )
-    return Table(columns, title="blocks")
+    return TermTable(columns, title="blocks")
 
 
-def sub_block_table(w: Blocks, a: Blocks, b: int) -> Table:
+def sub_block_table(w: Blocks, a: Blocks, b: int) -> TermTable:
     """The sub-blocks of super-block b."""
     n_sub = w.sc.shape[1]
     by_sub = (w.codes[b] * a.codes[b]).reshape(n_sub, -1).sum(axis=1)
     columns = [
-        Column("sub-block", np.arange(n_sub), "int"),
-        Column("sc", w.sc[b], "int"),
-        Column("isum", by_sub, "int"),
-        Column("sc*isum", w.sc[b] * by_sub, "int"),
+        TermColumn("sub-block", np.arange(n_sub), "int"),
+        TermColumn("sc", w.sc[b], "int"),
+        TermColumn("isum", by_sub, "int"),
+        TermColumn("sc*isum", w.sc[b] * by_sub, "int"),
     ]
     if w.mn is not None:
         sums = sub_sums(a, n_sub)[b]
-        columns += [Column("mn", w.mn[b], "int"), Column("bsum", sums, "int"), Column("mn*bsum", w.mn[b] * sums, "int")]
-    return Table(tuple(columns), title=f"super-block {b}: sub-blocks of {w.sub_size}")
+        columns += [
+            TermColumn("mn", w.mn[b], "int"),
+            TermColumn("bsum", sums, "int"),
+            TermColumn("mn*bsum", w.mn[b] * sums, "int"),
+        ]
+    return TermTable(tuple(columns), title=f"super-block {b}: sub-blocks of {w.sub_size}")
 
 
-def code_table(w: Blocks, a: Blocks, b: int, x: np.ndarray) -> Table:
+def code_table(w: Blocks, a: Blocks, b: int, x: np.ndarray) -> TermTable:
     """The codes of block b (of its first sub-block, where it has some) beside those of the activations, which were x
     before.
     """
@@ -119,18 +123,18 @@ def code_table(w: Blocks, a: Blocks, b: int, x: np.ndarray) -> Table:
     first = b * w.size
     q_w, q_a = w.codes[b, :n], a.codes[b, :n]
     stored = w.stored[b, :n]
-    columns = [Column("k", first + np.arange(n), "int")]
+    columns = [TermColumn("k", first + np.arange(n), "int")]
     if not np.array_equal(stored, q_w):
-        columns.append(Column("code w", stored, "int"))
+        columns.append(TermColumn("code w", stored, "int"))
     columns += [
-        Column("q w", q_w, "int"),
-        Column("x", x[first : first + n]),
-        Column("q x", q_a, "int"),
-        Column("product", q_w * q_a, "int"),
-        Column("isum so far", np.cumsum(q_w * q_a), "int"),
+        TermColumn("q w", q_w, "int"),
+        TermColumn("x", x[first : first + n]),
+        TermColumn("q x", q_a, "int"),
+        TermColumn("product", q_w * q_a, "int"),
+        TermColumn("isum so far", np.cumsum(q_w * q_a), "int"),
     ]
     which = f"block {b}" if w.sc is None else f"super-block {b}, sub-block 0"
-    return Table(tuple(columns), title=f"{which}: the integer dot product", across=True)
+    return TermTable(tuple(columns), title=f"{which}: the integer dot product", across=True)
 
 
 def block_fields(w: Blocks, a: Blocks, b: int, dot: BlockDot) -> tuple[Step, ...]:

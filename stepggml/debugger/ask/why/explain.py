@@ -16,11 +16,12 @@ import numpy as np
 from ....ggml import ggml_op_name, ggml_tensor
 from ...errors import DebuggerError
 from ..look import Looker
-from .case import Case
-from .leaf import explain_leaf, label
+from ..tensor_names import formula_name
+from .case import ElementCase
+from .leaf import explain_leaf
 from .record import Element, Explanation
 
-Explainer = Callable[[Case], Explanation]
+Explainer = Callable[[ElementCase], Explanation]
 
 
 @cache
@@ -44,7 +45,7 @@ def explain(look: Looker, tensor: ggml_tensor, index: Element = (0, 0, 0, 0), de
     """
     index = checked_index(tensor, index)
     if tensor.data == 0:
-        raise DebuggerError(f"{label(look, tensor)} has no memory yet: the allocator has not been there")
+        raise DebuggerError(f"{formula_name(look.info(tensor))} has no memory yet: the allocator has not been there")
     look.world.span(tensor)
     i = look.graph.index_of(tensor)
     ev = look.graph.eval
@@ -54,7 +55,7 @@ def explain(look: Looker, tensor: ggml_tensor, index: Element = (0, 0, 0, 0), de
             return explain_leaf(look, tensor, index)
         ev, i = part
     elif ev is None or i > look.graph.k:
-        raise DebuggerError(f"{label(look, tensor)} is not computed yet: `goto node:{i}` runs to it")
+        raise DebuggerError(f"{formula_name(look.info(tensor))} is not computed yet: `goto node:{i}` runs to it")
     explainer = explainers().get(ggml_op_name(tensor.op))
     if explainer is None:
         raise DebuggerError(f"there is no explanation of {ggml_op_name(tensor.op)}")
@@ -64,7 +65,7 @@ def explain(look: Looker, tensor: ggml_tensor, index: Element = (0, 0, 0, 0), de
 
     # infinities and NaN travel on, as they do in the kernels
     with np.errstate(all="ignore"):
-        return explainer(Case(look, ev, i, index, detail, another))
+        return explainer(ElementCase(look, ev, i, index, detail, another))
 
 
 def checked_index(tensor: ggml_tensor, index: Element) -> Element:

@@ -14,16 +14,11 @@ from .case import arithmetic, element_address, element_of
 from .record import Element, Explanation
 
 
-def label(look: Looker, tensor: ggml_tensor) -> str:
-    """What a tensor is called in an answer."""
-    return formula_name(look.info(tensor))
-
-
 def explain_leaf(look: Looker, tensor: ggml_tensor, index: Element) -> Explanation:
     """An element that no node of the graph at hand computes: of a weight, an input, a key or value."""
     info = look.info(tensor)
     if info.badge.kind == "NOT-COMPUTED" or (tensor.op != GGML_OP_NONE and look.graph.eval is not None):
-        raise DebuggerError(f"{label(look, tensor)} is in no graph that is computed now")
+        raise DebuggerError(f"{formula_name(info)} is in no graph that is computed now")
     address = element_address(tensor, index)
     type_name = ggml_type_name(tensor.type)
     data, note = leaf_bytes(look, tensor, index)
@@ -31,7 +26,7 @@ def explain_leaf(look: Looker, tensor: ggml_tensor, index: Element) -> Explanati
     steps = block_steps(tensor.type, data, index[0])
     name = element_text(formula_name(info), index, ggml_n_dims(tensor))
     return Explanation(
-        info, name, index, f"{name} is no node's result: {leaf_reason(look, tensor, info.buffer)}", address,
+        info, name, index, f"{name}: no node's result, but {leaf_reason(look, tensor, info.buffer)}", address,
         arithmetic(look, tensor, index), type_name, value, steps=steps, notes=(note,) if note else (),
         values={"block": data},
     )  # fmt: skip

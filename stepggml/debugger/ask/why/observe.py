@@ -1,7 +1,7 @@
 """Running a function of ggml and watching the functions it calls, without changing any of them.
 
-The function runs in a thread of its own, so that its trace function is in nobody's way: not the debugged program's, not
-that of a debugger or a coverage tool around us.
+The function runs in a thread of its own, so that its trace function is not in the way of others: the debugged
+program's, or that of a debugger or a coverage tool around us.
 """
 
 from __future__ import annotations

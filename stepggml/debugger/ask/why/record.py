@@ -41,7 +41,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Column:
+class TermColumn:
     """A column of a table. form: "float", "int", "hex", "address" or "text"; wide: shown on pages of that width."""
 
     head: str
@@ -51,10 +51,10 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class TermTable:
     """Columns of equal length. marked: rows that must not be elided; across: better shown with rows as columns."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[TermColumn, ...]
     title: str = ""
     marked: tuple[int, ...] = ()
     across: bool = False
@@ -98,7 +98,7 @@ class Explanation:
     count: str = ""
     operands: tuple[Operand, ...] = ()
     steps: tuple[Step, ...] = ()
-    tables: tuple[Table, ...] = ()
+    tables: tuple[TermTable, ...] = ()
     partials: tuple[tuple[int, float], ...] = ()
     total: Any = None
     bound: Bound = EXACT
@@ -153,7 +153,7 @@ FLOATS = {"f32": (np.float32, np.int32), "f16": (np.float16, np.int16)}
 
 
 def rounded_to(value: Any, type_name: str) -> Any:
-    """A number as a tensor of that type would hold it; unchanged where the type is no plain float."""
+    """A number as a tensor of that type would hold it; unchanged where the type is not a plain float."""
     if type_name not in FLOATS:
         return value
     with np.errstate(over="ignore"):

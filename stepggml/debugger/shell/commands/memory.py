@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ....ggml import ggml_blck_size, ggml_n_dims, ggml_nbytes, ggml_nelements, ggml_type_size
 from ...ask.known import known_tensors, last_writer
+from ...ask.tensor_names import title_of
 from ...errors import DebuggerError
 from ...run.stops import NodeInfo
 from ...show.document import Block, Column, Heading, table
 from ...show.panels import hexdump as hexdump_panel
 from ...show.panels import pools as pools_panel
-from ...show.panels.node import badge_part, label, place_text
+from ...show.panels.node import badge_part, place_text
 from ...show.panels.scalars import float_bits
 from ...show.repacked import repacked_note
 from ...show.style import Line
@@ -144,7 +145,7 @@ def alias_lines(shell: Shell, address: int, size: int, but: int) -> list[Block]:
 def alias_row(info: NodeInfo, address: int) -> tuple:
     """A tensor that covers an address."""
     where = f"at its byte {address - info.data:,}"
-    return (("name", label(info)), ("op", info.desc), ("type", info.type), badge_part(info.badge), where)
+    return (("name", title_of(info)), ("op", info.desc), ("type", info.type), badge_part(info.badge), where)
 
 
 @command("xinfo", group="memory", needs="run")
@@ -165,7 +166,7 @@ def xinfo(shell: Shell, address: Address) -> list[Block]:
     writer = last_writer(nodes, shell.session.node_index, address)
     if writer is not None:
         lines.append(
-            Line("  ", ("dim", "last written by "), ("name", label(writer)), f" {writer.desc}, node {writer.index}")
+            Line("  ", ("dim", "last written by "), ("name", title_of(writer)), f" {writer.desc}, node {writer.index}")
         )
     elif region.kind == "buffer":
         lines.append(Line("  ", ("dim", "no node of this evaluation has written here yet")))

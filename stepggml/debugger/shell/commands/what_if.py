@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....ggml import ggml_tensor
+from ...ask.tensor_names import title_of
 from ...errors import DebuggerError
 from ...run.stops import NodeInfo
 from ...show.document import Block, Column, Document, Heading, table
-from ...show.panels.node import label
 from ...show.style import Line
 from ..arguments import Expression
 from ..assignment import read_target, set_elements
@@ -48,7 +48,7 @@ def what_if(shell: Shell, assignment: Expression) -> Document:
     e, last = when.eval, when.n_nodes - 1
     at = -1 if info.index is None else info.index
     if at >= last:
-        raise DebuggerError(f"{label(info)} is the last node: nothing is computed from it")
+        raise DebuggerError(f"{title_of(info)} is the last node: nothing is computed from it")
     with breakpoints_off(session):
         session.goto((e, last))
         result = session.info(last)
@@ -106,7 +106,7 @@ def report_lines(
     lines: list[Block] = [Heading("what if", (assignment.strip(), place))]
     same = (before == after) | (np.isnan(before) & np.isnan(after))
     if same.all():
-        return [*lines, Line(f"  nothing: {label(result)} is the same, bit for bit")]
+        return [*lines, Line(f"  nothing: {title_of(result)} is the same, bit for bit")]
     shown = dict.fromkeys([*largest(before), *largest(after)])
     words = token_texts(shell, result, list(shown))
     rank_before, rank_after = ranks(before), ranks(after)
@@ -135,7 +135,7 @@ def report_lines(
     )
     lines.append(table(columns, rows))
     n_changed = int((~same).sum())
-    words_changed = f"{n_changed:,} of {same.size:,} values of the last row of {label(result)} change"
+    words_changed = f"{n_changed:,} of {same.size:,} values of the last row of {title_of(result)} change"
     with np.errstate(all="ignore"):
         lines.append(Line(f"  {words_changed}, by at most {np.nanmax(np.abs(after - before)):.4g}"))
     lines.append(Line("  ", ("dim", "the change has been taken back")))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...ask.snapshot import short_buffer
+from ...ask.tensor_names import title_of
 from ...run.stops import Badge, NodeInfo, Origin
 from ..document import Block, Column, Fitted, Heading, Pieces, Table, table
 from ..style import Line
@@ -27,18 +28,10 @@ def badge_part(badge: Badge) -> tuple[str, str]:
     return (badge.kind, badge.text)
 
 
-def label(info: NodeInfo) -> str:
-    """How a tensor is best called: its own name, or its number and variable where the name is made of its parents'."""
-    if info.index is not None and info.op != "NONE" and info.name.strip() != info.name or " (" in info.name:
-        number = f"#{info.index}" if info.index is not None else repr(info.name)
-        return f"{number} {info.variable}" if info.variable else number
-    return info.name or info.variable or f"{info.address:#x}"
-
-
 def variable_text(info: NodeInfo) -> str:
     """The builder's variable, where the label does not say it."""
     variable = info.variable or ""
-    return "" if variable in label(info).split() or variable == info.name else variable
+    return "" if variable in title_of(info).split() or variable == info.name else variable
 
 
 def place_text(info: NodeInfo) -> str:
@@ -114,7 +107,7 @@ def operands(srcs: Sequence[NodeInfo]) -> Table:
         rows.append(
             (
                 ("dim", f"src{i}"),
-                ("name", label(src)),
+                ("name", title_of(src)),
                 ("dim", variable_text(src)),
                 Line(("type", src.type), " ", list_ne(src.ne)),
                 badge_part(src.badge),

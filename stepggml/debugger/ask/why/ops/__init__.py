@@ -1,1 +1,1 @@
-"""How the ops compute an element: one file per family. Each ends with EXPLAIN: a function for every op it knows."""
+"""One file per family of ops, found by being here: EXPLAIN maps the names of its ops to functions of an ElementCase."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from .....ggml.ops.argmax import ggml_vec_argmax_f32
-from ..case import Case
-from ..record import Column, Explanation, Step, Table
+from ..case import ElementCase
+from ..record import Explanation, Step, TermColumn, TermTable
 
 
-def explain_argmax(case: Case) -> Explanation:
+def explain_argmax(case: ElementCase) -> Explanation:
     """The last index of the row's largest element."""
     a = case.need(0)
     i1 = case.index[0]
@@ -23,13 +23,13 @@ def explain_argmax(case: Case) -> Explanation:
     # where the largest so far changed
     so_far = np.maximum.accumulate(x)
     records = np.flatnonzero(np.concatenate(([True], so_far[1:] > so_far[:-1])))
-    columns = (Column("i", records, "int"), Column("largest so far", x[records]))
+    columns = (TermColumn("i", records, "int"), TermColumn("largest so far", x[records]))
     return case.answer(
         f"the last i with the largest {a.text('i', i1, 0, 0)}",
         count=f"{len(x):,} elements",
         operands=(a.operand("i", i1, 0, 0),),
         steps=steps,
-        tables=(Table(columns, title="where the walk found a larger one"),),
+        tables=(TermTable(columns, title="where the walk found a larger one"),),
         total=total,
         values={"x": x, "largest": largest},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..case import Case
+from ..case import ElementCase
 from ..record import Element, Explanation
 
 SIGNS = {"ADD": "+", "SUB": "-", "MUL": "*", "DIV": "/"}
@@ -16,7 +16,7 @@ def repeated(index: Element, ne: Element) -> Element:
     return tuple(i % n for i, n in zip(index, ne, strict=True))
 
 
-def explain_binary(case: Case) -> Explanation:
+def explain_binary(case: ElementCase) -> Explanation:
     """a op b, in float32, rounded to the result's type."""
     a, b = case.need(0), case.need(1)
     b_index = repeated(case.index, b.ne)

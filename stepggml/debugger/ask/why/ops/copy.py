@@ -9,7 +9,7 @@ import numpy as np
 from .....ggml import ggml_blck_size, ggml_is_contiguous, ggml_is_quantized, ggml_type_name, ggml_type_size
 from .....ggml.quants import rows_from_float
 from ..blocks import block_steps
-from ..case import Case, Source, element_of
+from ..case import ElementCase, Source, element_of
 from ..record import Element, Explanation, Step
 
 
@@ -26,7 +26,7 @@ def element_number(n: int, ne: Element) -> Element:
     return (i0, i1, n % ne[2], n // ne[2])
 
 
-def explain_copy(case: Case) -> Explanation:
+def explain_copy(case: ElementCase) -> Explanation:
     """dst element n = src element n, converted."""
     a = case.need(0)
     n = flat_number(case.index, case.info.ne)
@@ -54,7 +54,7 @@ def explain_copy(case: Case) -> Explanation:
     )
 
 
-def converted_block(case: Case, a: Source, n: int) -> bytes:
+def converted_block(case: ElementCase, a: Source, n: int) -> bytes:
     """The block that holds element n of the result, quantized from the source's elements."""
     size = ggml_blck_size(case.tensor.type)
     first = n // size * size

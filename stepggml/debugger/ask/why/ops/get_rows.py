@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ..blocks import block_steps
-from ..case import Case, element_of
+from ..case import ElementCase, element_of
 from ..record import Explanation, Step
 
 
-def explain_get_rows(case: Case) -> Explanation:
+def explain_get_rows(case: ElementCase) -> Explanation:
     """dst[i0, i1, i2, i3] = a[i0, b[i1, i2, i3], i2, i3]."""
     a, b = case.need(0), case.need(1)
     i0, i1, i2, i3 = case.index

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from .....ggml import ggml_get_op_params_f32, ggml_get_op_params_i32
-from ..case import Case
+from ..case import ElementCase
 from ..record import Explanation, Step
 
 
-def explain_scale(case: Case) -> Explanation:
+def explain_scale(case: ElementCase) -> Explanation:
     """x * s."""
     a = case.need(0)
     s = np.float32(ggml_get_op_params_f32(case.tensor, 0))
@@ -23,7 +23,7 @@ def explain_scale(case: Case) -> Explanation:
     )
 
 
-def explain_mask(case: Case) -> Explanation:
+def explain_mask(case: ElementCase) -> Explanation:
     """The element, or the mask's value right of the diagonal."""
     a = case.need(0)
     i, j = case.index[:2]

@@ -14,9 +14,9 @@ from .....ggml.quants import row_functions_of
 from ....errors import DebuggerError
 from ....target.repacked import is_repacked, text_of
 from ..blocks import read_blocks
-from ..case import Case, Source, raw_row_of, row_of
+from ..case import ElementCase, Source, raw_row_of, row_of
 from ..dots import block_fields, block_table, code_table, dot_of, sub_block_table
-from ..record import Bound, Column, Explanation, Step, Table
+from ..record import Bound, Explanation, Step, TermColumn, TermTable
 
 UNIT = 2.0**-24
 # Roundings besides those of the additions: of a product, of both scales, of the last sum.
@@ -24,7 +24,7 @@ MORE_ROUNDINGS = 8
 PARTIAL = 16
 
 
-def explain_mul_mat(case: Case) -> Explanation:
+def explain_mul_mat(case: ElementCase) -> Explanation:
     """dst[i, j, i2, i3] = sum over k of a[k, i, i2 / r2, i3 / r3] * b[k, j, i2, i3]."""
     a, b = case.need(0), case.need(1)
     i, j, i2, i3 = case.index
@@ -43,7 +43,7 @@ def explain_mul_mat(case: Case) -> Explanation:
     if ggml_is_quantized(a.tensor.type):
         fields.update(quantized(case, a, partner, a_bytes, converted, x))
     else:
-        fields.update(plain(case, a, b, (a_index, b_index), partner, a_bytes, converted, x))
+        fields.update(plain_product(case, a, b, (a_index, b_index), partner, a_bytes, converted, x))
     n = a.ne[0]
     formula = f"sum over k of {a.text(*a_index)} * {b.text(*b_index)}"
     return case.answer(formula, count=f"{n:,} products", **fields)
@@ -86,7 +86,7 @@ def sum_bound(n: int, magnitude: float) -> Bound:
     return Bound((n + MORE_ROUNDINGS) * UNIT * magnitude, f"{n} + {MORE_ROUNDINGS} roundings of sum |products|")
 
 
-def plain(case, a, b, indices, partner, a_bytes, converted, x) -> dict:  # noqa: ANN001
+def plain_product(case, a, b, indices, partner, a_bytes, converted, x) -> dict:  # noqa: ANN001
     """F32, F16 and BF16 weights: products of floats."""
     if case.detail:
         raise DebuggerError(f"{a.type} weights have no blocks to spell out")
@@ -99,18 +99,22 @@ def plain(case, a, b, indices, partner, a_bytes, converted, x) -> dict:  # noqa:
     sums = np.cumsum(products)
     n = len(products)
     (a_index, b_index) = indices
-    columns = [Column("k", np.arange(n), "int"), Column(a.text(*a_index), weights), Column(b.text(*b_index), x)]
+    columns = [
+        TermColumn("k", np.arange(n), "int"),
+        TermColumn(a.text(*a_index), weights),
+        TermColumn(b.text(*b_index), x),
+    ]
     if used is not x:
-        columns.append(Column(f"as {ggml_type_name(partner)}", used))
-    columns += [Column("product", products), Column("sum so far", sums)]
-    columns.insert(1, Column("address of a", a.addresses(*a_index), "address", wide=110))
-    columns.insert(4, Column("address of b", b.addresses(*b_index), "address", wide=130))
+        columns.append(TermColumn(f"as {ggml_type_name(partner)}", used))
+    columns += [TermColumn("product", products), TermColumn("sum so far", sums)]
+    columns.insert(1, TermColumn("address of a", a.addresses(*a_index), "address", wide=110))
+    columns.insert(4, TermColumn("address of b", b.addresses(*b_index), "address", wide=130))
     if a.tensor.type != GGML_TYPE_F32:
         bits = raw_row_of(a.tensor, a_bytes).view(np.uint16)
-        columns.insert(2, Column("bits", bits, "hex", wide=150))
+        columns.insert(2, TermColumn("bits", bits, "hex", wide=150))
     ends = list(range(PARTIAL, n, PARTIAL)) + [n]
     return dict(
-        tables=(Table(tuple(columns)),),
+        tables=(TermTable(tuple(columns)),),
         partials=tuple((end, float(sums[end - 1])) for end in ends),
         total=float(sums[-1]),
         bound=sum_bound(n, float(np.abs(products).sum())),

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from .....ggml import ggml_get_op_params_f32
-from ..case import Case
-from ..record import Bound, Column, Explanation, Step, Table
+from ..case import ElementCase
+from ..record import Bound, Explanation, Step, TermColumn, TermTable
 
 # Sums are double; what is left open is their order, and with it the last bit of mean and scale.
 N_ROUNDINGS = 8
 UNIT = 2.0**-24
 
 
-def explain_norm(case: Case) -> Explanation:
+def explain_norm(case: ElementCase) -> Explanation:
     """(x - mean) / sqrt(variance + eps)."""
     a, x, eps = operand_row(case)
     n = len(x)
@@ -37,25 +37,25 @@ def explain_norm(case: Case) -> Explanation:
     magnitude = (abs(float(x[i0])) + abs(float(mean))) * float(scale)
     bound = Bound(N_ROUNDINGS * UNIT * magnitude, f"{N_ROUNDINGS} roundings of (|x| + |mean|) * scale")
     columns = (
-        Column("i", np.arange(n), "int"),
-        Column("x", x),
-        Column("x - mean", centred),
-        Column("squared", centred * centred),
-        Column("address", a.addresses("i", *case.index[1:]), "address", wide=110),
+        TermColumn("i", np.arange(n), "int"),
+        TermColumn("x", x),
+        TermColumn("x - mean", centred),
+        TermColumn("squared", centred * centred),
+        TermColumn("address", a.addresses("i", *case.index[1:]), "address", wide=110),
     )
     return case.answer(
         f"({text} - mean) * scale",
         count=f"mean and variance of {n} elements",
         operands=(a.operand("i", *case.index[1:]),),
         steps=steps,
-        tables=(Table(columns, marked=(i0,)),),
+        tables=(TermTable(columns, marked=(i0,)),),
         total=centred[i0] * scale,
         bound=bound,
         values={"x": x, "mean": mean, "variance": variance, "scale": scale},
     )
 
 
-def explain_rms_norm(case: Case) -> Explanation:
+def explain_rms_norm(case: ElementCase) -> Explanation:
     """x / sqrt(mean of squares + eps)."""
     a, x, eps = operand_row(case)
     n = len(x)
@@ -74,24 +74,24 @@ def explain_rms_norm(case: Case) -> Explanation:
     )
     bound = Bound(N_ROUNDINGS * UNIT * abs(float(total)), f"{N_ROUNDINGS} roundings of the result")
     columns = (
-        Column("i", np.arange(n), "int"),
-        Column("x", x),
-        Column("squared", x * x),
-        Column("address", a.addresses("i", *case.index[1:]), "address", wide=110),
+        TermColumn("i", np.arange(n), "int"),
+        TermColumn("x", x),
+        TermColumn("squared", x * x),
+        TermColumn("address", a.addresses("i", *case.index[1:]), "address", wide=110),
     )
     return case.answer(
         f"{text} * scale",
         count=f"mean square of {n} elements",
         operands=(a.operand("i", *case.index[1:]),),
         steps=steps,
-        tables=(Table(columns, marked=(i0,)),),
+        tables=(TermTable(columns, marked=(i0,)),),
         total=total,
         bound=bound,
         values={"x": x, "mean": mean, "scale": scale},
     )
 
 
-def operand_row(case: Case):  # noqa: ANN201
+def operand_row(case: ElementCase):  # noqa: ANN201
     """The operand, its row, eps."""
     a = case.need(0)
     return a, a.row(*case.index[1:]), np.float32(ggml_get_op_params_f32(case.tensor, 0))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from .....ggml import ggml_get_op_params_i32
-from ..case import Case
+from ..case import ElementCase
 from ..record import Explanation, Step
 from .binary import repeated
 
 
-def explain_repeat(case: Case) -> Explanation:
+def explain_repeat(case: ElementCase) -> Explanation:
     """dst[i] = a[i mod ne of a]."""
     a = case.need(0)
     index = repeated(case.index, a.ne)
@@ -23,7 +23,7 @@ def explain_repeat(case: Case) -> Explanation:
     )
 
 
-def explain_concat(case: Case) -> Explanation:
+def explain_concat(case: ElementCase) -> Explanation:
     """The element of a, or of b behind it."""
     a, b = case.need(0), case.need(1)
     dim = ggml_get_op_params_i32(case.tensor, 0)

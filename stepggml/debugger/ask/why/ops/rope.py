@@ -6,8 +6,8 @@ import numpy as np
 
 from .....ggml import ggml_get_op_params_f32, ggml_get_op_params_i32
 from .....ggml.ops.rope import GGML_ROPE_TYPE_NEOX, ggml_rope_yarn_corr_dims, rope_yarn_ramp
-from ..case import Case
-from ..record import EXACT, Bound, Column, Explanation, Step, Table
+from ..case import ElementCase
+from ..record import EXACT, Bound, Explanation, Step, TermColumn, TermTable
 
 UNIT = 2.0**-24
 N_ROUNDINGS = 8
@@ -15,7 +15,7 @@ N_ROUNDINGS = 8
 ANGLE_ROUNDINGS = 2
 
 
-def explain_rope(case: Case) -> Explanation:
+def explain_rope(case: ElementCase) -> Explanation:
     """(x0, x1) -> (x0 cos - x1 sin, x0 sin + x1 cos)."""
     a, b, factors = case.need(0), case.need(1), case.src(2)
     i0, i1, i2, i3 = case.index
@@ -75,7 +75,7 @@ class Angles:
     after frequency factors, interpolation and YaRN.
     """
 
-    def __init__(self, case: Case, position: int, n_dims: int, freq_factors: np.ndarray | None) -> None:
+    def __init__(self, case: ElementCase, position: int, n_dims: int, freq_factors: np.ndarray | None) -> None:
         def word(n: int) -> np.float32:
             return np.float32(ggml_get_op_params_f32(case.tensor, n))
 
@@ -121,19 +121,19 @@ class Angles:
             steps.append(Step("magnitude", self.mscale, "multiplies cos and sin"))
         return steps
 
-    def table(self, pair: int) -> Table:
+    def table(self, pair: int) -> TermTable:
         """Theta from the first pair to this one; by pow it would drift away."""
         n = np.arange(pair + 1)
         with np.errstate(all="ignore"):
             by_pow = float(self.iterated[0]) * float(self.base) ** (-2.0 * n / (2 * len(self.theta)))
         columns = (
-            Column("pair", n, "int"),
-            Column("theta", self.iterated[: pair + 1]),
-            Column("by pow", by_pow),
-            Column("cos", np.cos(self.theta[: pair + 1].astype(np.float64)) * self.mscale, wide=90),
-            Column("sin", np.sin(self.theta[: pair + 1].astype(np.float64)) * self.mscale, wide=90),
+            TermColumn("pair", n, "int"),
+            TermColumn("theta", self.iterated[: pair + 1]),
+            TermColumn("by pow", by_pow),
+            TermColumn("cos", np.cos(self.theta[: pair + 1].astype(np.float64)) * self.mscale, wide=90),
+            TermColumn("sin", np.sin(self.theta[: pair + 1].astype(np.float64)) * self.mscale, wide=90),
         )
-        return Table(columns, title="the angle, multiplied up", marked=(pair,))
+        return TermTable(columns, title="the angle, multiplied up", marked=(pair,))
 
 
 EXPLAIN = {"ROPE": explain_rope}

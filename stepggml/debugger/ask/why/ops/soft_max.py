@@ -6,8 +6,8 @@ import numpy as np
 
 from .....ggml import ggml_get_op_params_f32
 from .....ggml.ops.soft_max import alibi_slope
-from ..case import Case
-from ..record import Bound, Column, Explanation, Step, Table
+from ..case import ElementCase
+from ..record import Bound, Explanation, Step, TermColumn, TermTable
 
 UNIT = 2.0**-24
 # exp is good to 2 units, the sum of n of them is made in at least 4 lanes of float32, then one division and product.
@@ -16,7 +16,7 @@ MORE_ROUNDINGS = 16
 SMALLEST_NORMAL = 2.0**-126
 
 
-def explain_soft_max(case: Case) -> Explanation:
+def explain_soft_max(case: ElementCase) -> Explanation:
     """w = x * scale + slope * mask; y = exp(w - max) / sum of exp(w - max)."""
     a, mask = case.need(0), case.src(1)
     i0, i1, i2, i3 = case.index
@@ -25,7 +25,7 @@ def explain_soft_max(case: Case) -> Explanation:
     x = a.row(i1, i2, i3)
     n = len(x)
     operands = [a.operand("i", i1, i2, i3)]
-    columns = [Column("i", np.arange(n), "int"), Column("x", x)]
+    columns = [TermColumn("i", np.arange(n), "int"), TermColumn("x", x)]
     steps = [Step("scale", scale, "op_params[0]")]
     w = x * scale
     if mask is not None:
@@ -33,7 +33,7 @@ def explain_soft_max(case: Case) -> Explanation:
         slope = alibi_slope(i2, a.ne[2], max_bias)
         w = w + slope * m
         operands.append(mask.operand("i", i1, i2 % mask.ne[2], i3 % mask.ne[3]))
-        columns.append(Column("mask", m))
+        columns.append(TermColumn("mask", m))
         how = f"ALiBi, head {i2} of {a.ne[2]}, max_bias {max_bias:g}" if max_bias > 0 else "no ALiBi"
         steps.append(Step("slope", slope, how))
     with np.errstate(all="ignore"):
@@ -48,9 +48,9 @@ def explain_soft_max(case: Case) -> Explanation:
         Step("sum", total, f"of the row's {n} exponentials"),
     ]
     if scale != 1 or mask is not None:
-        columns.append(Column("w", w))
-    columns += [Column("w - max", w - largest), Column("exp(w - max)", e), Column("y", y)]
-    columns.append(Column("address of x", a.addresses("i", i1, i2, i3), "address", wide=110))
+        columns.append(TermColumn("w", w))
+    columns += [TermColumn("w - max", w - largest), TermColumn("exp(w - max)", e), TermColumn("y", y)]
+    columns.append(TermColumn("address of x", a.addresses("i", i1, i2, i3), "address", wide=110))
     bound = Bound(
         (n / 4 + MORE_ROUNDINGS) * UNIT * abs(float(y[i0])) + SMALLEST_NORMAL,
         f"{n}/4 + {MORE_ROUNDINGS} roundings of the result",
@@ -60,7 +60,7 @@ def explain_soft_max(case: Case) -> Explanation:
         count=f"a row of {n}",
         operands=tuple(operands),
         steps=tuple(steps),
-        tables=(Table(tuple(columns), marked=tuple({at, i0})),),
+        tables=(TermTable(tuple(columns), marked=tuple({at, i0})),),
         total=float(y[i0]),
         bound=bound,
         values={"x": x, "w": w, "max": largest, "exp": e, "sum": total, "y": y},

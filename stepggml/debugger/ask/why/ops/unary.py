@@ -9,7 +9,7 @@ import numpy as np
 from .....ggml import ggml_cpu_init, ggml_get_unary_op, ggml_unary_op_name
 from .....ggml.ops._vec import ggml_gelu_f32, ggml_gelu_quick_f32, ggml_table_gelu_f16, ggml_table_gelu_quick_f16
 from .....ggml.ops.unary import unary_formulas, unary_functions
-from ..case import Case
+from ..case import ElementCase
 from ..record import EXACT, Bound, Explanation, Step
 
 UNIT = 2.0**-24
@@ -24,7 +24,7 @@ TABLES = {
 }
 
 
-def explain_unary(case: Case) -> Explanation:
+def explain_unary(case: ElementCase) -> Explanation:
     """f(x)."""
     ggml_cpu_init()
     a = case.need(0)

@@ -8,20 +8,20 @@ from .....ggml import GGML_OP_NONE, ggml_blck_size, ggml_n_dims, ggml_op_name, g
 from .....ggml.tensor import pointer_to
 from ....run.evaluation import Eval
 from ...past import Past
-from ...tensor_names import element_text, formula_name, node_text
+from ...tensor_names import element_text, formula_name, node_words
 from ..blocks import block_steps
-from ..case import Case, index_at
+from ..case import ElementCase, index_at
 from ..leaf import leaf_reason
 from ..record import Element, Explanation
 
 
-def explain_view(case: Case) -> Explanation:
+def explain_view(case: ElementCase) -> Explanation:
     """The way from view to root, and who wrote there."""
     address = case.address
     chain, root = way_to_root(case, address)
     last = case.i
     if pointer_to(root) not in case.columns.index:
-        # a window on memory that is no node's, such as a cache: it shows what is there now, whoever wrote it
+        # a window on memory that outlives the graph, such as a cache: it shows what is there now, however that came
         last = case.look.graph.k if case.is_shown else case.ev.last
         case.after = Past(case.look.cursor, case.look.cursor.place)
     stored = case.stored(by_node=False)
@@ -31,7 +31,7 @@ def explain_view(case: Case) -> Explanation:
     if writer is not None:
         i, index = writer
         inner = case.explain(i, index)
-        chain.append(f"those bytes were written by {node_text(case.ev, i)}, {ggml_op_name(int(case.ev.op[i]))}")
+        chain.append(f"those bytes were written by {node_words(case.ev, i)}, {ggml_op_name(int(case.ev.op[i]))}")
     else:
         chain.append(earlier_writer(case, address) or f"no node wrote them: {root_reason(case, root)}")
     return Explanation(
@@ -41,7 +41,7 @@ def explain_view(case: Case) -> Explanation:
     )  # fmt: skip
 
 
-def way_to_root(case: Case, address: int) -> tuple[list[str], ggml_tensor]:
+def way_to_root(case: ElementCase, address: int) -> tuple[list[str], ggml_tensor]:
     """One line per view on the way, and the tensor that owns the bytes."""
     lines = []
     tensor = case.tensor
@@ -65,7 +65,7 @@ def is_view_op(tensor: ggml_tensor) -> bool:
     return ggml_op_name(tensor.op) in EXPLAIN
 
 
-def element_label(case: Case, tensor: ggml_tensor, address: int, within: int) -> str:
+def element_label(case: ElementCase, tensor: ggml_tensor, address: int, within: int) -> str:
     """The element of a tensor at an address, by name and index."""
     name = formula_name(case.look.info(tensor))
     index = index_at(tensor, address)
@@ -87,7 +87,7 @@ def view_text(tensor: ggml_tensor) -> str:
     return f"{op}: {list(parent.ne)} seen as {list(tensor.ne)}"
 
 
-def writer_in_graph(case: Case, address: int, last: int) -> tuple[int, Element] | None:
+def writer_in_graph(case: ElementCase, address: int, last: int) -> tuple[int, Element] | None:
     """The last node of this evaluation, up to node `last`, that wrote the element; and its element there."""
     columns = case.columns
     for i in reversed(columns.writers(address, address + 1, 0, last).tolist()):
@@ -97,7 +97,7 @@ def writer_in_graph(case: Case, address: int, last: int) -> tuple[int, Element] 
     return None
 
 
-def element_in(writer: ggml_tensor, case: Case, address: int) -> Element | None:
+def element_in(writer: ggml_tensor, case: ElementCase, address: int) -> Element | None:
     """The writer's element that lies at an address, when it writes elements of the same type there."""
     index = index_at(writer, address)
     if index is None or writer.type != case.tensor.type:
@@ -105,7 +105,7 @@ def element_in(writer: ggml_tensor, case: Case, address: int) -> Element | None:
     return (index[0] + case.index[0] % ggml_blck_size(writer.type), *index[1:])
 
 
-def earlier_writer(case: Case, address: int) -> str | None:
+def earlier_writer(case: ElementCase, address: int) -> str | None:
     """The node of an earlier evaluation that wrote the element, in words."""
     for ev in reversed(case.look.cursor.evals[: case.ev.index]):
         hits = np.flatnonzero((ev.start <= address) & (ev.end > address) & ~ev.noop)
@@ -124,7 +124,7 @@ def earlier_text(ev: Eval, i: int) -> str:
     """A node of another evaluation."""
     op = ggml_op_name(int(ev.op[i]))
     when = f"evaluation {ev.index} (n_past {ev.n_past}, N {ev.n_tokens})"
-    return f"those bytes were written by {node_text(ev, i)}, {op}, of {when}"
+    return f"those bytes were written by {node_words(ev, i)}, {op}, of {when}"
 
 
 def struct_from(image: bytes, ranges: tuple[tuple[int, int], ...], address: int) -> ggml_tensor | None:
@@ -137,7 +137,7 @@ def struct_from(image: bytes, ranges: tuple[tuple[int, int], ...], address: int)
     return None
 
 
-def root_reason(case: Case, root: ggml_tensor) -> str:
+def root_reason(case: ElementCase, root: ggml_tensor) -> str:
     """How the bytes of the root came to be there."""
     info = case.look.info(root)
     return f"{formula_name(info)} is {leaf_reason(case.look, root, info.buffer)}"

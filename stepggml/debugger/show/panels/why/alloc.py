@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ....ask.tensor_names import title_of
 from ....ask.why.alloc import AllocReason, FreeBlock, ParentReason
 from ...document import Block, Column, Heading, paragraphs, table
 from ...style import Line
 from ..formulas import list_ne
-from ..node import label, place_text, short_path, variable_text
+from ..node import place_text, short_path, variable_text
 
 MAX_BLOCKS = 12
 BLOCKS = (Column("", "r"), Column("offset", "r"), Column("bytes", "r"), Column("", least=20, middle=False))
@@ -15,7 +16,7 @@ BLOCKS = (Column("", "r"), Column("offset", "r"), Column("bytes", "r"), Column("
 def render(reason: AllocReason) -> list[Block]:
     """The decision, what led to it, and what became of the bytes."""
     info = reason.info
-    name = f'{label(info)} "{variable_text(info)}"' if variable_text(info) else label(info)
+    name = f'{title_of(info)} "{variable_text(info)}"' if variable_text(info) else title_of(info)
     lines = [Heading(f"why alloc {name}", (info.desc, place_text(info), f"{info.nbytes:,} B"))]
     if reason.text:
         return lines + paragraphs(reason.text, "current")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from ....ask.tensor_names import title_of
 from ....ask.why.backend import BackendReason
 from ...document import Block, Column, Heading, paragraphs, table
-from ..node import label, variable_text
+from ..node import variable_text
 
 
 def render(reason: BackendReason) -> list[Block]:
     """The backend, the reason, what each device says, which kernel runs."""
     info = reason.info
-    name = f'{label(info)} "{variable_text(info)}"' if variable_text(info) else label(info)
+    name = f'{title_of(info)} "{variable_text(info)}"' if variable_text(info) else title_of(info)
     lines = [Heading(f"why backend {name}", (info.desc, reason.backend))]
     lines += paragraphs(chosen_text(reason), "current")
     if reason.split is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ....ask.tensor_names import title_of
 from ....ask.why.order import OrderReason, PathStep
 from ...document import Block, Heading, paragraphs
-from ..node import label, short_path, variable_text
+from ..node import short_path, variable_text
 from ..values import edges
 
 PATH_EDGE = 3
@@ -13,7 +14,7 @@ PATH_EDGE = 3
 def render(reason: OrderReason) -> list[Block]:
     """The expand call, the way to the node, what had to come first."""
     info = reason.info
-    name = f'{label(info)} "{variable_text(info)}"' if variable_text(info) else label(info)
+    name = f'{title_of(info)} "{variable_text(info)}"' if variable_text(info) else title_of(info)
     noun = "leaf" if reason.is_leaf else "node"
     lines = [Heading(f"why order {name}", (info.desc, f"{noun} {reason.index} of {reason.n}"))]
     file, line, function = reason.place
@@ -57,7 +58,7 @@ def path_lines(reason: OrderReason) -> list[Block]:
         return paragraphs("it is what the call was given: a walk ends with its root")
     shown = [reason.path[i] if i is not None else None for i in edges(len(reason.path), PATH_EDGE)]
     texts = ["…" if step is None else step_text(step) for step in shown]
-    return paragraphs(f"through {' → '.join(texts)} → {label(reason.info)}   ({len(reason.path)} steps down)")
+    return paragraphs(f"through {' → '.join(texts)} → {title_of(reason.info)}   ({len(reason.path)} steps down)")
 
 
 def operand_lines(reason: OrderReason) -> list[Block]:

@@ -109,7 +109,7 @@ def chosen_rows(n: int, marked: Sequence[int], n_edge: int = EDGE) -> list[int |
     return result
 
 
-def cell(column: record.Column, row: int) -> str:
+def cell(column: record.TermColumn, row: int) -> str:
     """An element of a column as text."""
     value = as_number(column.values[row])
     if column.form == "text":
@@ -123,7 +123,7 @@ def cell(column: record.Column, row: int) -> str:
     return figure(value)
 
 
-def values_table(item: record.Table) -> Table:
+def values_table(item: record.TermTable) -> Table:
     """A table, elided in the middle. Columns for wide pages go first where there is no room."""
     columns = [
         Column(elide(column.head, LONGEST_HEAD), "r", priority=1 if column.wide else 0) for column in item.columns
@@ -138,7 +138,7 @@ def values_table(item: record.Table) -> Table:
     return table(columns, rows)
 
 
-def across(item: record.Table) -> Fitted:
+def across(item: record.TermTable) -> Fitted:
     """A table with its columns as rows: sequences of small numbers, as many as fit."""
     texts = [[cell_short(column, row) for row in range(item.n_rows)] for column in item.columns]
     head = max(len(column.head) for column in item.columns)
@@ -158,7 +158,7 @@ def across(item: record.Table) -> Fitted:
     return Fitted(lines)
 
 
-def cell_short(column: record.Column, row: int) -> str:
+def cell_short(column: record.TermColumn, row: int) -> str:
     """As cell, with fewer digits."""
     if column.form == "float":
         return figure(column.values[row], 2)
