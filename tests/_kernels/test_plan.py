@@ -125,8 +125,9 @@ def slow_plan(n_nodes, n_threads):
     """Nodes of a few milliseconds each."""
     a, b = tensor(np.ones((1500, 512), np.float32)), tensor(np.ones((64, 512), np.float32))
     dst = empty(1500, 64).set_src(a, b)
-    plan = _kernels.Plan([(MUL_MAT, dst.addr, n_threads)] * n_nodes)
-    return plan, (a, b, dst)
+    end = empty(512, 64).set_src(b, b)
+    plan = _kernels.Plan([(MUL_MAT, dst.addr, n_threads)] * (n_nodes - 1) + [(ADD, end.addr, n_threads)])
+    return plan, (a, b, dst, end)
 
 
 def test_abort_while_running():
@@ -141,32 +142,40 @@ def test_abort_while_running():
 
 
 def test_ctrl_c_leaves_the_team_usable():
-    plan, _keep = slow_plan(8000, 2)
+    plan, (_a, _b, _dst, end) = slow_plan(8000, 2)
     team = _kernels.Team(2)
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
-    begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         plan.run(team)
-    assert time.monotonic() - begin < 5
+    assert (end.memory[64:-64] == 0x7B).all(), "the plan was run to its end first"
     short, _keep2 = slow_plan(3, 2)
     assert short.run(team) == (3, 0)
     team.close()
 
 
 def test_a_team_can_be_used_from_any_thread_but_not_twice_at_once():
-    plan, _keep = slow_plan(200, 2)
+    plan, (_a, _b, dst, _end) = slow_plan(100_000, 2)
     team = _kernels.Team(2)
+    flag = ctypes.c_int32(0)
     results = []
-    worker = threading.Thread(target=lambda: results.append(plan.run(team)))
+    worker = threading.Thread(target=lambda: results.append(plan.run(team, 0, 0, 0, ctypes.addressof(flag))))
     worker.start()
-    time.sleep(0.02)
-    if worker.is_alive():
-        with pytest.raises(RuntimeError, match="running"):
-            plan.run(team)
-        with pytest.raises(RuntimeError, match="running"):
-            team.close()
+    while (dst.memory[64:68] == 0x7B).all():
+        time.sleep(0.001)
+    with pytest.raises(RuntimeError, match="running"):
+        plan.run(team)
+    with pytest.raises(RuntimeError, match="running"):
+        team.close()
+    flag.value = 1
     worker.join()
-    assert results == [(200, 0)]
+    assert results[0][1] == 3
+    team.close()
+    short, _keep = slow_plan(3, 1)
+    team = _kernels.Team(1)
+    worker = threading.Thread(target=lambda: results.append(short.run(team)))
+    worker.start()
+    worker.join()
+    assert results[1] == (3, 0)
     team.close()
 
 

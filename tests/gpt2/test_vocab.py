@@ -125,9 +125,10 @@ def test_special_tokens_are_cut_out_first() -> None:
 
 
 def test_a_long_word_takes_no_long_time(gpt2, log) -> None:
-    started = time.monotonic()
+    """Of the processor's time it takes half a second; with a look at every pair of places it would be minutes."""
+    started = time.process_time()
     ids = gpt_tokenize(gpt2, b"a" * 200_000)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 20
     assert b"".join(gpt2.id_to_token[id] for id in ids) == b"a" * 200_000
 
 

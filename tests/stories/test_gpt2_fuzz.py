@@ -17,7 +17,7 @@ from stepggml.runner import RunOptions, open_program
 # What may go wrong with a bad file or an impossible request; anything else is a bug.
 EXPECTED = (GGMLFileError, EvalError, MemoryError)
 N_MUTATIONS = 3000
-MAX_SECONDS = 2.0
+MAX_CPU_SECONDS = 20.0  # of this process: a tiny file takes a few milliseconds wherever it is
 MAX_GROWTH_KB = 64 * 1024
 NASTY = (-1, 0, 1, 2, 3, 7, 255, 256, 65536, 2**24, 2**31 - 1, -(2**31), 1002, 2002, 2008, 0x46554747)
 
@@ -32,7 +32,7 @@ def quiet():
 def try_file(path: Path, content: bytes, run: bool = True) -> bool:
     """Load a file as the command line does, and evaluate two tokens if it loads. Returns whether it did."""
     path.write_bytes(content)
-    started = time.monotonic()
+    started = time.process_time()
     try:
         options = RunOptions(tokens=[1, 2], n_threads=1, n_batch=2)
         evaluator = open_program(str(path)).start(options)
@@ -46,7 +46,7 @@ def try_file(path: Path, content: bytes, run: bool = True) -> bool:
     except EXPECTED as error:
         assert "\n" not in str(error)
         loaded = False
-    assert time.monotonic() - started < MAX_SECONDS
+    assert time.process_time() - started < MAX_CPU_SECONDS
     return loaded
 
 

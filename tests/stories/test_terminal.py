@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def at_prompt(screen: Screen, pattern: str = "") -> str:
         rows = [line for line in screen.lines if line]
         # the toolbar stands below the prompt
         has_prompt = any(PROMPT.match(row) for row in rows[-3:])
-        return has_prompt and re.search(pattern, screen.text) is not None
+        return has_prompt and re.search(pattern, screen.text) is not None and screen.is_reading()
 
     return screen.until(is_there)
 
@@ -96,7 +95,7 @@ def test_ctrl_c(screen: Screen) -> None:
     assert "Traceback" not in text
     for line in ("c", "run-until False", "token 500"):
         screen.type(line, ENTER)
-        time.sleep(0.3)
+        screen.until(lambda: not screen.is_reading())
         screen.type(CTRL_C)
         at_prompt(screen, "interrupt")
         screen.type("p 40 + 2", ENTER)
@@ -109,13 +108,11 @@ def test_ctrl_c(screen: Screen) -> None:
 def test_resize(screen: Screen) -> None:
     for columns, rows in ((200, 60), (40, 10), (120, 40), (80, 24)):
         screen.resize(columns, rows)
-        time.sleep(0.1)
         screen.type("info graph" if columns == 200 else "p 6 * 7", ENTER)
         at_prompt(screen, "" if columns == 200 else "= 42")
     screen.type("c", ENTER)
-    time.sleep(0.2)
+    screen.until(lambda: not screen.is_reading())
     screen.resize(132, 50)  # while it runs
-    time.sleep(0.1)
     screen.type(CTRL_C)
     at_prompt(screen, "interrupt")
     screen.type("ctx", ENTER)
@@ -158,7 +155,6 @@ def test_plain_terminals(environ: dict[str, str], tmp_path: Path) -> None:
         for line, pattern in (("si 25", "node_24"), ("info graph", "node_27 KQ_"), ("p K", "min -"), ("vmmap", "pool")):
             screen.type(line, ENTER)
             at_prompt(screen, pattern)
-            time.sleep(0.15)  # a key pressed between two prompts of a dumb terminal would end the input
         codes = {code for match in re.findall(rb"\x1b\[([\d;]*)m", screen.raw) for code in match.split(b";")}
         assert not codes & {b"%d" % n for n in (*range(30, 38), *range(90, 98))}
         if environ.get("TERM") == "dumb":

@@ -75,6 +75,10 @@ class Screen:
                 os.write(self.fd, f"\x1b[{cursor.y + 1};{cursor.x + 1}R".encode())
             self.stream.feed(rest)
 
+    def is_reading(self) -> bool:
+        """Whether the program has taken over the keyboard: it waits for keys. It gives it back while a command runs."""
+        return not termios.tcgetattr(self.fd)[3] & termios.ICANON
+
     @property
     def lines(self) -> list[str]:
         """The rows of the screen, without blanks at their ends."""
@@ -85,7 +89,7 @@ class Screen:
         """The screen."""
         return "\n".join(self.lines)
 
-    def until(self, what: str | Callable[[], bool], seconds: float = 10) -> str:
+    def until(self, what: str | Callable[[], bool], seconds: float = 60) -> str:
         """Wait until the screen matches a pattern, or a condition holds; the screen."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -94,7 +98,7 @@ class Screen:
                 return self.text
         raise AssertionError(f"{what!r} did not come; the screen is:\n{self.text}")
 
-    def wait(self, seconds: float = 10) -> int:
+    def wait(self, seconds: float = 60) -> int:
         """The exit status."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -139,8 +139,9 @@ class Engine:
         self.cursor.aim(node_goal or Goal(), self.reference.run if by_reference else None)
         self.tracer.set_goal(line_goal or LineGoal(), self.frame)
         self.frame = None
+        # before Ctrl-C is taken over: an interrupt that comes at once must reach the tracer
+        self._parked.clear()
         with self.interruptible():
-            self._parked.clear()
             self._go.set()
             self._parked.wait()
         return self.raw

@@ -28,6 +28,7 @@ from stepggml.ggml import ggml_log_set
 
 ROOT = Path(__file__).resolve().parents[3]
 CTRL_C, CTRL_D, TAB, UP, ENTER = "\x03", "\x04", "\t", "\x1b[A", "\r"
+ANSWERS = ("y", "n")
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def talk() -> Iterator[Conversation]:
     ggml_log_set(None)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
     """Return when it holds: a person waits for what the screen shows, however busy the machine is."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
@@ -59,9 +60,11 @@ def keys(talk: Conversation, *typed: str, history: InMemoryHistory | None = None
                 pipe.send_text(text)
                 time.sleep(0.01)
                 if text == TAB:
-                    wait_for(lambda before=before: typing.text != before)
-                elif text not in (ENTER, CTRL_C + CTRL_D):
-                    wait_for(lambda text=text: typing.text.endswith(text))
+                    wait_for(lambda before=before: typing.text != before, 60)
+                elif text in ANSWERS:
+                    wait_for(lambda text=text: typing.text.endswith(text), 0.2)  # perhaps a question takes it
+                elif text not in (ENTER, CTRL_C, CTRL_C + CTRL_D):
+                    wait_for(lambda text=text: typing.text.endswith(text), 60)
 
         typist = threading.Thread(target=type_them)
         typist.start()
@@ -187,7 +190,7 @@ class Terminal:
             self.text += chunk
         return self.text
 
-    def expect(self, pattern: str, seconds: float = 20) -> str:
+    def expect(self, pattern: str, seconds: float = 60) -> str:
         """Wait until the output since the last expect() holds a pattern; that output."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -197,7 +200,11 @@ class Terminal:
                 return plain
         raise AssertionError(f"{pattern!r} did not come; there was: {self.text[-2000:]!r}")
 
-    def wait(self, seconds: float = 20) -> int:
+    def expect_reading(self) -> None:
+        """Wait until the program has taken over the keyboard: a key pressed before would end the input."""
+        wait_for(lambda: not termios.tcgetattr(self.fd)[3] & termios.ICANON, 60)
+
+    def wait(self, seconds: float = 60) -> int:
         """The exit status."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -231,7 +238,7 @@ def test_in_a_terminal(tmp_path: Path) -> None:
     wide = terminal.expect(r"(?s)node_27 KQ_soft_max.*\(stepggml\)")
     assert any(100 < len(line) <= 120 for line in wide.replace("\r", "").split("\n"))
     terminal.send("c\r")
-    time.sleep(0.3)
+    terminal.expect(" said")  # the run prints its prompt
     terminal.send("\x03")  # in the middle of a computation
     terminal.expect(r"(?s)interrupt.*\(stepggml\)")
     terminal.send("when\r")
@@ -250,7 +257,7 @@ def test_plain_terminals(environ: dict[str, str], tmp_path: Path) -> None:
     terminal.expect(r"(?s)gpt2_model_load.*\(stepggml\)")
     terminal.send("p 6*7\r")
     terminal.expect(r"(?s)\$1 = 42.*\(stepggml\)")
-    time.sleep(0.2)  # a key pressed between two prompts would end the input
+    terminal.expect_reading()
     terminal.send("\x04")
     terminal.expect(r"Quit anyway")
     terminal.send("y\r")

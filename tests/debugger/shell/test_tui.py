@@ -111,7 +111,7 @@ def test_ctrl_c_stops_the_program_and_leaving_keeps_it(screen: Screen) -> None:
     screen.type("si", ENTER)
     ready(screen, "GET_ROWS")
     screen.type("c", ENTER)
-    time.sleep(0.4)
+    screen.until(r"running \.\.\.")
     screen.resize(90, 30)  # while it runs
     screen.type(CTRL_C)
     ready(screen, "interrupt")
@@ -171,8 +171,7 @@ def test_where_there_is_no_screen(tmp_path: Path) -> None:
         talk.close()
     screen = Screen("debug", HOME=str(tmp_path), TERM="dumb")
     try:
-        screen.until(r"\(stepggml\)")
-        time.sleep(0.2)
+        screen.until(lambda: "(stepggml)" in screen.text and screen.is_reading())
         screen.type("tui", ENTER)
         screen.until("cannot")
     finally:

@@ -1,4 +1,4 @@
-"""An example architecture, "bigram": the next token depends on the last one alone. logits = output * norm(embedding)."""
+"""An example architecture, "bigram": the next token depends on the last one alone."""
 
 from __future__ import annotations
 
