@@ -7,6 +7,7 @@ one runs, the panes show what they showed before. Everything typed goes to the s
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -309,7 +310,7 @@ class Tui:
                 self._reply("n")
             elif self.busy:
                 self._waiting.clear()
-                self.console.session.interrupt()
+                threading.Thread(target=self._interrupt, name="stepggml-interrupt", daemon=True).start()
             else:
                 self.console.collector = None
                 self.line.reset()
@@ -379,6 +380,13 @@ class Tui:
             self._waiting.clear()
             self.busy = False
             return None
+
+    def _interrupt(self) -> None:
+        """Stop the command that is running. Asked for until it has ended: the program may not yet have begun to move."""
+        generation = self.generation
+        while self.busy and self.generation == generation:
+            self.console.session.interrupt()
+            time.sleep(0.05)
 
     def ask(self, question: str) -> bool:
         """Ask in the command line; called by a command, in its thread."""

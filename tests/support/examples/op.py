@@ -23,4 +23,12 @@ def ggml_compute_forward_sqr(params: ggml_compute_params, dst: ggml_tensor) -> N
     y[...] = x * x
 
 
-RECORDS = (OpRecord(GGML_OP_SQR, symbol="x^2", compute_forward=ggml_compute_forward_sqr, n_tasks=one_task),)
+RECORDS = (
+    OpRecord(
+        GGML_OP_SQR,
+        symbol="x^2",
+        formula="d[i,j] = a[i,j]^2",
+        compute_forward=ggml_compute_forward_sqr,
+        n_tasks=one_task,
+    ),
+)
