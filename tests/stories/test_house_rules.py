@@ -160,7 +160,6 @@ def test_no_names_of_places() -> None:
     assert not found, found
 
 
-@pytest.mark.xfail(strict=False, reason="the floors are being laid")
 def test_folders_of_the_debugger_can_be_overlooked() -> None:
     counts = Counter(path.parent.relative_to(ROOT).as_posix() for path in python_files(PACKAGE / "debugger"))
     large = {folder: n for folder, n in counts.items() if n > MAX_FOLDER_FILES}
@@ -198,7 +197,6 @@ def test_what_tests_share_is_in_support() -> None:
     assert not strangers, strangers
 
 
-@pytest.mark.xfail(strict=False, reason="the floors are being laid")
 @pytest.mark.parametrize("op", sorted(op_records), ids=ggml_op_name)
 def test_every_op_has_formula_explanation_and_case(op: int) -> None:
     from stepggml.debugger.ask.why.explain import explainers

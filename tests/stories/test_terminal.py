@@ -94,10 +94,12 @@ def test_ctrl_c(screen: Screen) -> None:
     text = at_prompt(screen, r"\$1 = 2")
     assert "Traceback" not in text
     for line in ("c", "run-until False", "token 500"):
+        screen.type(CTRL_L)
+        screen.until(lambda: "interrupt" not in screen.text)
         screen.type(line, ENTER)
         screen.until(lambda: not screen.is_reading())
-        screen.type(CTRL_C)
-        at_prompt(screen, "interrupt")
+        screen.press_until(CTRL_C, "interrupt")
+        at_prompt(screen)
         screen.type("p 40 + 2", ENTER)
         at_prompt(screen, "= 42")
     # inside a definition it gives the definition up
@@ -113,8 +115,8 @@ def test_resize(screen: Screen) -> None:
     screen.type("c", ENTER)
     screen.until(lambda: not screen.is_reading())
     screen.resize(132, 50)  # while it runs
-    screen.type(CTRL_C)
-    at_prompt(screen, "interrupt")
+    screen.press_until(CTRL_C, "interrupt")
+    at_prompt(screen)
     screen.type("ctx", ENTER)
     at_prompt(screen)
     assert any(100 < len(line) <= 132 for line in screen.lines)

@@ -98,6 +98,17 @@ class Screen:
                 return self.text
         raise AssertionError(f"{what!r} did not come; the screen is:\n{self.text}")
 
+    def press_until(self, key: str, what: str | Callable[[], bool], seconds: float = 60) -> str:
+        """Press a key, once a second, until the screen matches: a command that has only just begun may not see it."""
+        end = time.monotonic() + seconds
+        while True:
+            self.type(key)
+            try:
+                return self.until(what, 1)
+            except AssertionError:
+                if time.monotonic() > end:
+                    raise
+
     def wait(self, seconds: float = 60) -> int:
         """The exit status."""
         end = time.monotonic() + seconds

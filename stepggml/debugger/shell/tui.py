@@ -382,7 +382,7 @@ class Tui:
             return None
 
     def _interrupt(self) -> None:
-        """Stop the command that is running. Asked for until it has ended: the program may not yet have begun to move."""
+        """Stop the command that is running. Asked for until it has ended: the program may not have begun to move."""
         generation = self.generation
         while self.busy and self.generation == generation:
             self.console.session.interrupt()
