@@ -126,11 +126,11 @@ def similar(name: str, known: list[str], n: int = 3) -> str:
 
 
 def short_path(path: str) -> str:
-    """A path as shown: from the package's folder on, else the last two parts."""
-    parent = os.path.dirname(PACKAGE)
-    if path.startswith(parent + os.sep):
-        return os.path.relpath(path, parent)
-    return os.path.join(*path.split(os.sep)[-2:])
+    """A source file as the user writes it: gpt2/graph.py for the package's own, the file name for others."""
+    for folder in ("/stepggml/", "/tutorials/"):
+        if folder in path:
+            return path.rsplit(folder, 1)[1]
+    return path.rsplit("/", 1)[-1]
 
 
 def read_source(path: str) -> str:

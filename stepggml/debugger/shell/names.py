@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...ggml import ggml_op
 from ..errors import DebuggerError
-from ..show.panels.node import short_path
+from ..run.sources import short_path
 from .interface import Shell
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..ask.snapshot import Snapshot
 from ..errors import DebuggerError
+from ..run.sources import short_path
 from ..run.stops import LineFrame, NodeInfo, Stop
 from ..session import Session
 from .document import Block, Document, Heading, Paragraph, Rule
@@ -116,7 +117,7 @@ def position_line(stop: Stop, snapshot: Snapshot) -> Line:
     if stop.frame:
         frame = stop.frame[0]
         text = linecache.getline(frame.file, frame.line).strip()
-        return Line(f"{node_panel.short_path(frame.file)}:{frame.line}  ", ("dim", f"{frame.function}()  ")).add(
+        return Line(f"{short_path(frame.file)}:{frame.line}  ", ("dim", f"{frame.function}()  ")).add(
             source_panel.coloured(text)
         )
     return Line(stop.text)
@@ -124,7 +125,7 @@ def position_line(stop: Stop, snapshot: Snapshot) -> Line:
 
 def source_blocks(session: Session, frame: LineFrame, snapshot: Snapshot, around: int) -> list[Block]:
     """The heading and the lines around the current one."""
-    fields = (f"{node_panel.short_path(frame.file)}:{frame.line}", *position_fields(snapshot))
+    fields = (f"{short_path(frame.file)}:{frame.line}", *position_fields(snapshot))
     heading = Heading(frame.function, fields)
     source = linecache.getlines(frame.file)
     if not source:

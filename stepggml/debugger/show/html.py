@@ -11,9 +11,10 @@ import numpy as np
 
 from ..ask.snapshot import Snapshot
 from ..errors import DebuggerError
+from ..run.sources import short_path
 from ..run.stops import Badge, LineFrame, NodeInfo
 from .panels.formulas import formula
-from .panels.node import layout_text, place_text, short_path
+from .panels.node import layout_text, place_text
 from .panels.values import statistics, stats_line
 from .style import printable, short_size
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 
 from ..ask.snapshot import short_buffer
+from ..run.sources import short_path
 from ..run.stops import NodeInfo
 from ..session import Session
 from . import context
@@ -32,7 +33,7 @@ def source(session: Session, frame_index: int, width: int, height: int) -> list[
         return [rule("source", width)]
     path, line, function = place
     words = "made by" if stop.kind == "node" else ""
-    fields = [f"{words} {function}".strip(), f"{node_panel.short_path(path)}:{line}"]
+    fields = [f"{words} {function}".strip(), f"{short_path(path)}:{line}"]
     lines = linecache.getlines(path)
     before = (height - 2) // 2
     after = height - 2 - before

@@ -16,6 +16,7 @@ from ....ggml import (
 )
 from ...ask.known import known_tensors
 from ...errors import DebuggerError
+from ...run.sources import short_path
 from ...session import Session
 from ...show.context import node_card
 from ...show.document import Block, Column, Document, Heading, table
@@ -23,7 +24,7 @@ from ...show.listing import read_page
 from ...show.panels import graph as graph_panel
 from ...show.panels import pools
 from ...show.panels.formulas import list_ne
-from ...show.panels.node import place_text, short_path
+from ...show.panels.node import place_text
 from ...show.panels.scalars import Row, locals_table, one_line
 from ...show.repacked import repacked_note
 from ...show.style import Line

@@ -6,11 +6,11 @@ import linecache
 import re
 
 from ...errors import DebuggerError
+from ...run.sources import short_path
 from ...run.stops import LineFrame
 from ...show.context import source_blocks
 from ...show.document import Block, Column, Heading, table
 from ...show.panels import source as source_panel
-from ...show.panels.node import short_path
 from ...show.style import Line
 from ..arguments import AnyInteger, Rest
 from ..command import command

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...run.sources import short_path
 from ...run.stops import NodeInfo
 from ..document import Cell, Column, Named, Table, table
 from ..style import Line
 from .formulas import list_ne
-from .node import badge_part, place_text, short_path
+from .node import badge_part, place_text
 
 NODES = (
     Column(""),

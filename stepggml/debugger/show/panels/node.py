@@ -8,19 +8,12 @@ import numpy as np
 
 from ...ask.snapshot import short_buffer
 from ...ask.tensor_names import title_of
+from ...run.sources import short_path
 from ...run.stops import Badge, NodeInfo, Origin
 from ..document import Block, Column, Fitted, Heading, Pieces, Table, table
 from ..style import Line
 from .formulas import formula, list_ne
 from .values import render_array, statistics, stats_line
-
-
-def short_path(path: str) -> str:
-    """A source file as the user writes it: gpt2/graph.py for the package's own, the file name for others."""
-    for folder in ("/stepggml/", "/tutorials/"):
-        if folder in path:
-            return path.rsplit(folder, 1)[1]
-    return path.rsplit("/", 1)[-1]
 
 
 def badge_part(badge: Badge) -> tuple[str, str]:

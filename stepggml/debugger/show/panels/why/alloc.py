@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ....ask.tensor_names import title_of
 from ....ask.why.alloc import AllocReason, FreeBlock, ParentReason
+from ....run.sources import short_path
 from ...document import Block, Column, Heading, paragraphs, table
 from ...style import Line
 from ..formulas import list_ne
-from ..node import place_text, short_path, variable_text
+from ..node import place_text, variable_text
 
 MAX_BLOCKS = 12
 BLOCKS = (Column("", "r"), Column("offset", "r"), Column("bytes", "r"), Column("", least=20, middle=False))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ....ask.tensor_names import title_of
 from ....ask.why.order import OrderReason, PathStep
+from ....run.sources import short_path
 from ...document import Block, Heading, paragraphs
-from ..node import short_path, variable_text
+from ..node import variable_text
 from ..values import edges
 
 PATH_EDGE = 3

@@ -10,9 +10,9 @@ import numpy as np
 
 from ....ask.why import record
 from ....ask.why.record import FLOATS, Explanation, Operand, Step
+from ....run.sources import short_path
 from ...document import Block, Cell, Column, Fitted, Heading, Paragraph, Pieces, Table, table
 from ...style import Line, elide
-from ..node import short_path
 from ..values import edges
 
 EDGE = 3  # rows shown at each end of a long table
