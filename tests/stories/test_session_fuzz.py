@@ -6,6 +6,7 @@ import random
 
 import pytest
 from debugger_sessions import DATA, MIB, new_session
+from device_sessions import device_session
 
 from stepggml.debugger.errors import DebuggerError
 from stepggml.debugger.session import Session
@@ -74,3 +75,20 @@ def test_random_calls(seed):
                 assert "\n" not in str(error)
             assert session.state in ("idle", "stopped", "exited")
         session.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_calls_with_memory_out_of_reach(seed):
+    """The same where a scheduler splits every graph between the CPU and a device."""
+    rng = random.Random(seed)
+    refuses = rng.choice((("SOFT_MAX",), (), ("MUL_MAT",), ("ADD", "SILU", "UNARY")))
+    tokens = [rng.randint(1, 255) for _ in range(rng.choice((3, 6)))]
+    with device_session(
+        refuses=refuses, n_layers=rng.choice((None, 1, 2)), record_limit=rng.choice(LIMITS), tokens=tokens, n_predict=2
+    ) as session:
+        for _ in range(60):
+            try:
+                one_call(session, rng)
+            except DebuggerError as error:
+                assert "\n" not in str(error)
+            assert session.state in ("idle", "stopped", "exited")

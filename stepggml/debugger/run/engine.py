@@ -20,7 +20,7 @@ from typing import Protocol
 from ...ggml import ggml_backend, ggml_backend_graph_compute, ggml_cgraph
 from ..target.conventions import run_numbers
 from ..target.shared_pools import take_turn
-from ..target.splits import running_split
+from ..target.splits import SplitInfo, running_split
 from ..target.world import World
 from .breakpoints import BreakpointTable, LineStops
 from .decisions import Decisions
@@ -62,8 +62,16 @@ class Driver(Protocol):
     def aim(self, goal: Goal, reference: Callable[[Eval, int], None] | None) -> None:
         """How far to go; reference: computes the next node that computes something, before the backend does."""
 
-    def begin(self, backend: ggml_backend, cgraph: ggml_cgraph, numbers: tuple[int, int] | None) -> Eval:
-        """A graph is about to be computed."""
+    def begin(
+        self,
+        backend: ggml_backend,
+        cgraph: ggml_cgraph,
+        numbers: tuple[int, int] | None,
+        split: SplitInfo | None = None,
+    ) -> Eval:
+        """A graph is about to be computed. numbers: n_past and the number of tokens, where the program has them; split:
+        the scheduler's, which begins with it.
+        """
 
     def drive(self, ev: Eval, park: Callable[[NodeReason], None]) -> int:
         """Compute it, standing still where a goal or a breakpoint says. Returns a ggml_status."""
@@ -237,8 +245,8 @@ class Engine:
         self.tracer.uninstall()
         try:
             self.watchers.tell("on_graph", cgraph)
-            ev = self.cursor.begin(backend, cgraph, run_numbers(frame))
-            ev.split = running_split(frame, cgraph)
+            self.world.check_graph(cgraph)
+            ev = self.cursor.begin(backend, cgraph, run_numbers(frame), running_split(frame, cgraph))
             self.world.n_past, self.world.n_tokens = ev.n_past, ev.n_tokens
             return self._drive(ev, frame)
         finally:

@@ -23,6 +23,7 @@ from ..run.nodenames import node_names
 from ..run.nodestops import Goal, NodeReason, NodeStops
 from ..run.provenance import Provenance
 from ..run.watcher import Watchers
+from ..target.splits import SplitInfo
 from ..target.tables import Columns
 from ..target.world import World, graph_addresses, show_nodes
 from .history import History, HistoryCheckpoint, bytes_before
@@ -73,9 +74,14 @@ class Cursor:
         """The names that conditions see after node k."""
         return node_names(self.world, ev, k)
 
-    def begin(self, backend: ggml_backend, cgraph: ggml_cgraph, numbers: tuple[int, int] | None) -> Eval:
+    def begin(
+        self,
+        backend: ggml_backend,
+        cgraph: ggml_cgraph,
+        numbers: tuple[int, int] | None,
+        split: SplitInfo | None = None,
+    ) -> Eval:
         """A graph is about to be computed: its inputs are set. numbers: n_past and the number of tokens, if known."""
-        self.world.check_graph(cgraph)
         nodes, leafs = graph_addresses(cgraph)
         self.world.check_structs(nodes)
         columns = Columns(nodes)
@@ -92,7 +98,8 @@ class Cursor:
             names = earlier.names if earlier.names == names else names
         il = np.array([NO_LAYER if maker.il is None else maker.il for maker in makers], dtype=np.int16)
         ev = Eval(len(self.evals), backend, nodes, leafs, names, makers, il, columns)
-        ev.n_past, ev.n_tokens = numbers or self.inputs.numbers(inputs)
+        ev.split = split
+        ev.n_past, ev.n_tokens = numbers or self.inputs.numbers(inputs, split is None or split.number == 0)
         if self.evals:
             self.tail += self.inputs.written(self.tail)
         ev.before, self.tail = self.tail, []
