@@ -31,6 +31,7 @@ from .run.programs import Program
 from .run.sources import Sources
 from .run.stops import LineFrame, Stop
 from .run.tracer import LineGoal
+from .run.watcher import Watcher
 from .target.process import read_mapped
 from .time.cursor import Cursor
 from .time.travel import Travel
@@ -58,6 +59,7 @@ class Session(Questions):
         self._record_limit = record_limit
         self._maker: StopMaker | None = None
         self._travel: Travel | None = None
+        self._watchers: list[Watcher] = []
 
     @property
     def state(self) -> str:
@@ -95,7 +97,7 @@ class Session(Questions):
         engine = Engine(self.program, self.breakpoints, self.sources)
         cursor = Cursor(engine.world, self.breakpoints, engine.provenance, engine.watchers, self._record_limit)
         engine.cursor = cursor
-        engine.watchers.add(Writes(cursor))
+        engine.watchers.add(Writes(cursor), *self._watchers)
         self.engine = engine
         self.look = Looker(engine)
         self._maker = StopMaker(self.look)
@@ -119,6 +121,12 @@ class Session(Questions):
         """Ask the running program to stop at the next line or node. Called from another thread or a signal handler."""
         if self.engine is not None:
             self.engine.interrupt()
+
+    def watch(self, watcher: Watcher) -> None:
+        """Let something hear what the program does, in this run from the next step on, and in all later ones."""
+        self._watchers.append(watcher)
+        if self.engine is not None:
+            self.engine.watchers.add(watcher)
 
     def before_launch(self) -> None:
         """For front ends: the program is about to begin."""
