@@ -121,6 +121,8 @@ class TensorNames:
             raise DebuggerError(f"{what!r} does not name a tensor")
         text = what.strip()
         tensor = self._by_name(text) or self._by_local(text) or self._by_variable(text, il)
+        if tensor is None and text != what:
+            tensor = self._by_name(what)  # a derived name may begin with a blank
         if tensor is not None:
             return tensor
         match = re.fullmatch(r"(?:node_|#)?(\d+)", text)
