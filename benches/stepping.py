@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from stepggml.debugger.run.programs import Program  # noqa: E402
+from stepggml.debugger.run.programs import Debuggee  # noqa: E402
 from stepggml.debugger.session import MIB, Session  # noqa: E402
 from stepggml.ggml import ggml_log_set  # noqa: E402
 from stepggml.runner import RunOptions, open_program  # noqa: E402
@@ -38,7 +38,7 @@ def median_ms(action: Callable[[], object], repetitions: int) -> float:
     return statistics.median(times)
 
 
-def program(options: RunOptions, times: list[float]) -> Program:
+def program(options: RunOptions, times: list[float]) -> Debuggee:
     """Evaluates the same tokens again and again; `times` gets the milliseconds of each evaluation."""
 
     def main() -> int:
@@ -53,7 +53,7 @@ def program(options: RunOptions, times: list[float]) -> Program:
             evaluator.close()
         return 0
 
-    return Program("bench", main, "gpt2_model_load", options.model, options=options)
+    return Debuggee("bench", main, "gpt2_model_load", options.model, options=options)
 
 
 def whole_evaluation(options: RunOptions, record_limit: int | None) -> tuple[float, int]:

@@ -27,7 +27,7 @@ from .run.breakpoints import BreakpointTable
 from .run.conditions import Names
 from .run.engine import Engine
 from .run.nodestops import CountGoal, Goal, NodeReason, PlaceGoal, UntilGoal, last_node, layer_starts, real_nodes
-from .run.programs import Program
+from .run.programs import Debuggee
 from .run.sources import Sources
 from .run.stops import LineFrame, Stop
 from .run.tracer import LineGoal
@@ -48,7 +48,7 @@ class Session(Questions):
     (reasons, see ask/why); engine: the machinery of the run, None when idle, for tests.
     """
 
-    def __init__(self, program: Program, record_limit: int = 512 * MIB) -> None:
+    def __init__(self, program: Debuggee, record_limit: int = 512 * MIB) -> None:
         super().__init__()
         self.program = program
         self.sources = Sources(program.files, program.folder)

@@ -18,7 +18,7 @@ from stepggml.debugger.ask.why.alloc import AllocReason
 from stepggml.debugger.ask.why.backend import CAUSES, why_backend
 from stepggml.debugger.ask.why.observe import observe
 from stepggml.debugger.errors import DebuggerError
-from stepggml.debugger.run.programs import Program, script_program
+from stepggml.debugger.run.programs import Debuggee, script_program
 from stepggml.debugger.session import Session
 from stepggml.debugger.show.layout import lines_of
 from stepggml.debugger.show.panels.why import alloc as alloc_panel
@@ -318,7 +318,7 @@ def test_every_cause_has_words() -> None:
 
 def test_two_devices() -> None:
     fake = FakeDevice(refuses=("UNARY",))
-    session = Session(Program("two", lambda: scheduled(fake)))
+    session = Session(Debuggee("two", lambda: scheduled(fake)))
     try:
         session.start()
         # the device of its own is in no registry, so its split runs unwatched: the first stop is behind it

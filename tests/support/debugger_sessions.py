@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from stepggml.debugger.run.programs import Program
+from stepggml.debugger.run.programs import Debuggee
 from stepggml.debugger.session import Session
 from stepggml.ggml import ggml_log_set
 from stepggml.runner import RunOptions, open_program
@@ -18,7 +18,7 @@ N_NODES = 87  # 3 + 2 layers * 40 + 4
 MIB = 1 << 20
 
 
-def quiet_program(path: Path | str = DATA / "tiny-f16.bin", **options: object) -> Program:
+def quiet_program(path: Path | str = DATA / "tiny-f16.bin", **options: object) -> Debuggee:
     """A program that generates greedily and prints nothing; what it generated is in `program.tokens`."""
     defaults = {"tokens": PROMPT, "n_predict": 3, "n_ctx": 128, "greedy": True, "n_threads": 1, "ignore_eos": True}
     options = RunOptions(model=str(path), **{**defaults, **options})
@@ -32,7 +32,7 @@ def quiet_program(path: Path | str = DATA / "tiny-f16.bin", **options: object) -
         open_program(str(path)).generate(options, lambda id, piece: not tokens.append(id), Generation())
         return 0
 
-    program = Program("tiny", main, "gpt2_model_load", str(path), folder="gpt2", options=options)
+    program = Debuggee("tiny", main, "gpt2_model_load", str(path), folder="gpt2", options=options)
     program.tokens = tokens
     return program
 

@@ -26,7 +26,7 @@ from ..ask.look import Looker
 from ..ask.past import Past
 from ..errors import DebuggerError
 from ..run.evaluation import Eval
-from ..run.programs import Program
+from ..run.programs import Debuggee
 from ..run.wrap import wrapped_devices
 from ..target.shared_pools import set_aside
 from .diff import THRESHOLD, Comparison, Side, compare
@@ -80,7 +80,7 @@ def read_threshold(text: str) -> float:
     return value
 
 
-def diff(look: Looker | None, program: Program, what: str | Request) -> Comparison:
+def diff(look: Looker | None, program: Debuggee, what: str | Request) -> Comparison:
     """Compare as asked; the run at hand does not move. look: at a program that stands still; None: it has not begun, or
     is over. Raises DebuggerError.
     """
@@ -96,7 +96,7 @@ def diff(look: Looker | None, program: Program, what: str | Request) -> Comparis
 class Runs:
     """The sides of one comparison; in the end everything that was loaded for it goes."""
 
-    def __init__(self, look: Looker | None, program: Program) -> None:
+    def __init__(self, look: Looker | None, program: Debuggee) -> None:
         self.look = look
         self.program = program
         self.options = program.options

@@ -20,7 +20,7 @@ from ..compare.diff import Comparison
 from ..compare.diff_runs import Request
 from ..errors import DebuggerError
 from ..run.breakpoints import Breakpoint
-from ..run.programs import Program, model_program
+from ..run.programs import Debuggee, model_program
 from ..run.stops import Stop
 from ..session import MIB, Session
 from ..show import html
@@ -64,7 +64,7 @@ class PythonSession(Session):
     Every method raises DebuggerError, one line, for what cannot be done.
     """
 
-    def __init__(self, program: Program, record_limit: int = 512 * MIB) -> None:
+    def __init__(self, program: Debuggee, record_limit: int = 512 * MIB) -> None:
         super().__init__(program, record_limit)
         self.loans = Loans()
         self.tokens: list[int] = []

@@ -28,7 +28,7 @@ from .evaluation import Eval
 from .memorystops import MemoryStops, TeardownStop
 from .nan_watch import NanWatch
 from .nodestops import Goal, NodeReason
-from .programs import Program
+from .programs import Debuggee
 from .provenance import Provenance
 from .reference import ReferenceStep
 from .sources import Sources
@@ -90,7 +90,7 @@ class Engine:
 
     cursor: Driver
 
-    def __init__(self, program: Program, points: BreakpointTable, sources: Sources) -> None:
+    def __init__(self, program: Debuggee, points: BreakpointTable, sources: Sources) -> None:
         self.program = program
         self.points = points
         self.sources = sources

@@ -16,7 +16,7 @@ from ..errors import DebuggerError
 
 
 @dataclass
-class Program:
+class Debuggee:
     """A thing to debug.
 
     name: for the prompt and the title. main: runs it from start to end and returns an exit status; it is called once
@@ -47,7 +47,7 @@ def print_token(id: int, piece: bytes) -> bool:
     return True
 
 
-def model_program(options: RunOptions, put_token: Callable[[int, bytes], bool] = print_token) -> Program:
+def model_program(options: RunOptions, put_token: Callable[[int, bytes], bool] = print_token) -> Debuggee:
     """The program that generates text with a model, as `stepggml run` does, and gives each token's bytes to
     `put_token`. Raises GGMLFileError for a file that is none.
     """
@@ -59,17 +59,17 @@ def model_program(options: RunOptions, put_token: Callable[[int, bytes], bool] =
 
     name = os.path.basename(options.model)
     folder, entry = PLACES.get(type(program).__name__, ("", ""))
-    return Program(name, main, entry, options.model, folder=folder, sum_order=program.sum_order, options=options)
+    return Debuggee(name, main, entry, options.model, folder=folder, sum_order=program.sum_order, options=options)
 
 
-def gpt2_program(model: str, **options: object) -> Program:
+def gpt2_program(model: str, **options: object) -> Debuggee:
     """model_program with the options given by name: prompt or tokens, n_predict, n_ctx, n_batch, n_threads, seed,
     greedy, ...
     """
     return model_program(RunOptions(model=model, **options))
 
 
-def script_program(path: str) -> Program:
+def script_program(path: str) -> Debuggee:
     """A Python file, stepped from its first line. Raises DebuggerError when it cannot be read or is not Python."""
     path = os.path.abspath(path)
     try:
@@ -90,4 +90,4 @@ def script_program(path: str) -> Program:
             sys.argv = argv
         return 0
 
-    return Program(os.path.basename(path), main, files=(path,))
+    return Debuggee(os.path.basename(path), main, files=(path,))
