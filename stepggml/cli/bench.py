@@ -319,7 +319,7 @@ def with_share(value: float, share: float | None) -> str:
     return f"{value:.1f}" if share is None else f"{value:.1f} ({share:.0%})"
 
 
-class Table:
+class ResultTable:
     """A markdown table whose rows are printed as they come."""
 
     def __init__(self, models: list[str]) -> None:
@@ -371,7 +371,7 @@ def execute(args: argparse.Namespace) -> int:
     finish(args)
 
     progress = Progress()
-    table = Table(args.model)
+    table = ResultTable(args.model)
     found: list[Result] = []
     try:
         for result in results(args, progress):

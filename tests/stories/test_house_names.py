@@ -82,6 +82,7 @@ PROTOCOLS = {
     "cli": {"add_arguments", "execute"},
     "llama/architectures": {"load_hparams", "load_tensors", "load_layer", "build_attention"},
     "debugger/show/panels": {"render"},
+    "debugger/show/panels/why": {"render"},
     "runner": {"open_program"},
 }
 # Two programs of real ggml that are written alike, so that they can be read side by side: C has these names twice, too.

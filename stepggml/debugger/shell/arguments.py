@@ -48,7 +48,7 @@ def split_word(text: str) -> tuple[str, str]:
     return text, ""
 
 
-class Kind:
+class ArgumentKind:
     """One kind of argument. The base class is a plain word."""
 
     placeholder = "WORD"
@@ -63,7 +63,7 @@ class Kind:
         return ()
 
 
-class Integer(Kind):
+class Integer(ArgumentKind):
     """A whole number: decimal, hex, or anything `p` can compute to one."""
 
     placeholder = "N"
@@ -81,7 +81,7 @@ class Integer(Kind):
         return value
 
 
-class Number(Kind):
+class Number(ArgumentKind):
     """A finite number."""
 
     placeholder = "X"
@@ -96,7 +96,7 @@ class Number(Kind):
         return value
 
 
-class RestOfLine(Kind):
+class RestOfLine(ArgumentKind):
     """Everything up to the end of the line, as typed."""
 
     placeholder = "TEXT"
@@ -119,7 +119,7 @@ class CommandLine(RestOfLine):
         return shell.command_names(text)
 
 
-class ExpressionText(Kind):
+class ExpressionText(ArgumentKind):
     """An expression for `p`, still unread."""
 
     placeholder = "EXPR"
@@ -156,7 +156,7 @@ class AddressWord(AddressValue):
     takes = WORD
 
 
-class TensorRef(Kind):
+class TensorRef(ArgumentKind):
     """A tensor: node_24, #24, KQ_soft_max, KQ_soft_max-0, model/wte, a local, an address."""
 
     placeholder = "T"
@@ -177,7 +177,7 @@ class ElementRef(TensorRef):
         return shell.evaluate_element(text)
 
 
-class LocationText(Kind):
+class LocationText(ArgumentKind):
     """Where to stop: file:line, a function, node:12, op:MUL_MAT, name:/re/, layer:3, tensor:NAME."""
 
     placeholder = "LOC"
@@ -199,7 +199,7 @@ class LocationText(Kind):
         return [*self.KINDS, *names.location_names(shell, text)]
 
 
-class FileName(Kind):
+class FileName(ArgumentKind):
     """A file; ~ is the home directory."""
 
     placeholder = "FILE"
@@ -217,7 +217,7 @@ class FileName(Kind):
         return sorted(name for name in found if start.startswith(".") or not os.path.basename(name).startswith("."))
 
 
-class Choice(Kind):
+class Choice(ArgumentKind):
     """One of a few words; a unique prefix will do."""
 
     def __init__(self, *choices: str) -> None:
@@ -236,7 +236,7 @@ class Choice(Kind):
         return self.choices
 
 
-class CommandName(Kind):
+class CommandName(ArgumentKind):
     """The name of a command, perhaps of two words."""
 
     placeholder = "COMMAND"
@@ -262,7 +262,7 @@ class FormatSpec:
     MAX_COUNT = 4096
 
 
-class Format(Kind):
+class Format(ArgumentKind):
     """/FMT behind the command's name, such as x/8xw or p/x."""
 
     placeholder = "/FMT"
@@ -307,7 +307,7 @@ def complete_last_name(text: str, names: Iterable[str]) -> list[str]:
 Count = Annotated[int, Integer(minimum=1)]
 AnyInteger = Annotated[int, Integer()]
 Float = Annotated[float, Number()]
-Word = Annotated[str, Kind()]
+Word = Annotated[str, ArgumentKind()]
 Rest = Annotated[str, RestOfLine()]
 Command = Annotated[str, CommandLine()]
 Expression = Annotated[str, ExpressionText()]
@@ -321,4 +321,4 @@ File = Annotated[str, FileName()]
 Name = Annotated[str, CommandName()]
 Fmt = Annotated[FormatSpec, Format()]
 
-PLAIN_KINDS: dict[type, Kind] = {int: Integer(), float: Number(), str: Kind()}
+PLAIN_KINDS: dict[type, ArgumentKind] = {int: Integer(), float: Number(), str: ArgumentKind()}

@@ -33,7 +33,7 @@ def set_elements(shell: Shell, text: str) -> list[Line]:
     value = shell.evaluate(source)
     new = np.asarray(value.array() if isinstance(value, TensorView) else value)
     if new.dtype.kind not in "fiub":
-        raise DebuggerError(f"{source} is no number and no array of numbers")
+        raise DebuggerError(f"{source} is neither a number nor an array of numbers")
     changed = shell.session.write_elements(tensor, part, new)
     before = "" if changed.first_before is None else f", first was {changed.first_before!s}"
     text = f"{changed.n_elements:,} elements of {changed.label} written{before}, now {changed.first_now!s}"

@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from ..errors import DebuggerError
 from ..hints import did_you_mean
 from ..session import Session
-from .arguments import FORMAT, PLAIN_KINDS, REST, Choice, Kind, split_word
+from .arguments import FORMAT, PLAIN_KINDS, REST, ArgumentKind, Choice, split_word
 from .interface import Shell
 
 # Groups in the order of `help`, with what they are about.
@@ -51,7 +51,7 @@ class Parameter:
     """One argument of a command."""
 
     name: str
-    kind: Kind
+    kind: ArgumentKind
     default: Any = inspect.Parameter.empty
     many: bool = False
 
@@ -169,7 +169,7 @@ def check_needs(needs: str, session: Session) -> None:
         )
 
 
-def take_argument(kind: Kind, text: str) -> tuple[str, str]:
+def take_argument(kind: ArgumentKind, text: str) -> tuple[str, str]:
     """The part of `text` that an argument of this kind takes, and what is left."""
     if kind.takes == REST:
         return text, ""
@@ -315,7 +315,7 @@ def parameter_of(function: Callable[..., Any], parameter: inspect.Parameter) -> 
     return Parameter(parameter.name, kind_of(annotation), parameter.default, is_many)
 
 
-def kind_of(annotation: Any) -> Kind:
+def kind_of(annotation: Any) -> ArgumentKind:
     """The kind of argument that an annotation asks for."""
     for candidate in (annotation, *get_args(annotation)):
         if get_origin(candidate) is Annotated:

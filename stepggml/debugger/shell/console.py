@@ -252,7 +252,7 @@ class Console:
             self.show_json(result)
         elif ending and not isinstance(result, Stop):
             lines = lines_of(as_blocks(result or []), self.width)
-            write_file(ending, svg.render_lines(lines, line).encode())
+            write_file(ending, svg.lines_svg(lines, line).encode())
             self.show(f"wrote {ending}, {len(lines)} lines")
         else:
             self.show_result(result)

@@ -66,7 +66,7 @@ def panes(text: str) -> tuple[str, ...]:
     for word in words:
         found = [pane for pane in PANES if pane.startswith(word)]
         if len(found) != 1:
-            raise DebuggerError(f"{word!r} is no part of the view; choose from {', '.join(PANES)}, or on, or off")
+            raise DebuggerError(f"{word!r} is not a part of the view; choose from {', '.join(PANES)}, or on, or off")
         chosen.append(found[0])
     return tuple(chosen)
 

@@ -15,7 +15,7 @@ from ..errors import DebuggerError
 from ..run.sources import short_path
 from ..run.stops import LineFrame, NodeInfo, Stop
 from ..session import Session
-from .document import Block, Document, Heading, Paragraph, Rule
+from .document import Block, Document, Heading, Paragraph, Separator
 from .layout import lines_of
 from .panels import changes as changes_panel
 from .panels import node as node_panel
@@ -67,7 +67,7 @@ def stop_view(session: Session, stop: Stop, options: ViewOptions, last_card: Any
     if "node" in panes and node is not None:
         card = (node.address, node.badge, node.index)
         if card == last_card and stop.kind != "node":
-            lower.append(node_panel.heading(node, session.n_nodes))
+            lower.append(node_panel.card_heading(node, session.n_nodes))
         else:
             lower += node_card(session, node, is_stop=stop.kind == "node")
     changes = [change for change in snapshot.changes if not (stop.kind == "node" and change.text == "1 node computed")]
@@ -79,7 +79,7 @@ def stop_view(session: Session, stop: Stop, options: ViewOptions, last_card: Any
         upper = reasons + source_blocks(session, stop.frame[0], snapshot, lines_around(options, n_others))
     blocks = upper + lower
     if blocks and not isinstance(blocks[-1], Heading):
-        blocks.append(Rule())
+        blocks.append(Separator())
     return StopView(Document(blocks), card)
 
 
@@ -155,9 +155,9 @@ def node_card(session: Session, info: NodeInfo, is_stop: bool = False) -> list[B
 
     is_stop: this is the node that the run has stopped at; the line that made it is shown as well.
     """
-    array, note = values_of(session, info)
+    array, note = card_values(session, info)
     made_by = made_by_line(info) if is_stop else None
-    return node_panel.card(info, sources_of(session, info), array, note, session.n_nodes, made_by)
+    return node_panel.card(info, card_sources(session, info), array, note, session.n_nodes, made_by)
 
 
 def made_by_line(info: NodeInfo) -> Line | None:
@@ -169,7 +169,7 @@ def made_by_line(info: NodeInfo) -> Line | None:
     return Line("  ", ("dim", str(place[1])), ("rule", " │ ")).add(source_panel.coloured(" ".join(text.split())))
 
 
-def sources_of(session: Session, info: NodeInfo) -> list[NodeInfo]:
+def card_sources(session: Session, info: NodeInfo) -> list[NodeInfo]:
     """The operands as plain data; those that cannot be read are left out."""
     found = []
     for address in info.src_addresses:
@@ -180,7 +180,7 @@ def sources_of(session: Session, info: NodeInfo) -> list[NodeInfo]:
     return found
 
 
-def values_of(session: Session, info: NodeInfo):  # noqa: ANN201
+def card_values(session: Session, info: NodeInfo):  # noqa: ANN201
     """The values in ggml's order and a note on them; (None, note) when there are none to show."""
     if info.badge.kind in ("UNALLOCATED", "NOT-COMPUTED") or info.data == 0:
         return None, ""

@@ -27,7 +27,7 @@ class Heading:
 
 
 @dataclass(frozen=True)
-class Rule:
+class Separator:
     """A line across the page."""
 
 
@@ -175,7 +175,9 @@ class Fitted:
     lines: Callable[[int], list[Line]]
 
 
-Block = Line | Heading | Rule | Paragraph | Pieces | Table | HeatMap | Histogram | BufferMap | Cells | Fold | Fitted
+Block = (
+    Line | Heading | Separator | Paragraph | Pieces | Table | HeatMap | Histogram | BufferMap | Cells | Fold | Fitted
+)
 
 
 class Document(tuple[Block, ...]):

@@ -14,7 +14,7 @@ HEAT_ROWS = 32
 MAP_ROWS = 20
 
 
-def bar(item: Bar) -> Line:
+def draw_bar(item: Bar) -> Line:
     """How full something is, as a bar and a percentage."""
     full = min(item.room, round(item.share * item.room))
     if item.used and not full:
@@ -22,7 +22,7 @@ def bar(item: Bar) -> Line:
     return Line(("good", "█" * full), ("dim", "░" * (item.room - full)), f" {100 * item.share:5.1f} %")
 
 
-def histogram(block: Histogram, width: int) -> list[Line]:
+def draw_histogram(block: Histogram, width: int) -> list[Line]:
     """A row per interval; nan and inf are counted apart."""
     lines = []
     largest = max(block.counts, default=0)
@@ -57,7 +57,7 @@ def scaled(array: np.ndarray, n_columns: int, n_rows: int) -> tuple[np.ndarray, 
     return sums / np.outer(counts_0, counts_1), step_0, step_1
 
 
-def heat(block: HeatMap, width: int) -> list[Line]:
+def draw_heat_map(block: HeatMap, width: int) -> list[Line]:
     """Shades; -inf is blank, nan is !."""
     with np.errstate(all="ignore"):
         picture, step_0, step_1 = scaled(np.asarray(block.matrix), width - 10, HEAT_ROWS)
@@ -86,7 +86,7 @@ def shade(value: float, low: float, high: float) -> str:
     return SHADES[min(len(SHADES) - 1, int(share * len(SHADES)))]
 
 
-def buffer_map(block: BufferMap, width: int) -> list[Line]:
+def draw_buffer_map(block: BufferMap, width: int) -> list[Line]:
     """A column is one or several nodes, a row a stretch of bytes; neighbours get different shades."""
     first, last, current = block.first, block.last, block.current
     n_nodes = last - first + 1
@@ -115,7 +115,7 @@ def buffer_map(block: BufferMap, width: int) -> list[Line]:
     return [*lines, Line("  ", ("dim", text)).fit(width)]
 
 
-def cells(block: Cells, width: int) -> list[Line]:
+def draw_cells(block: Cells, width: int) -> list[Line]:
     """Boxes, their offsets in the margin."""
     inner = min(width - 26, 84)
     lines = [edge("┌", "┐", inner)]

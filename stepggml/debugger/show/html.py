@@ -1,242 +1,211 @@
-"""Tensors, graphs and sessions as HTML for notebooks: self-contained, every text escaped, no script."""
+"""Documents as HTML for notebooks: self-contained, every text escaped, no script; and the cards of a session."""
 
 from __future__ import annotations
 
-import linecache
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Any
 
-import numpy as np
+from ...ggml import ggml_tensor
+from ..run.stops import NodeInfo
+from ..session import Session
+from . import svg
+from .context import ViewOptions, node_card, source_blocks
+from .document import Bar, Block, BufferMap, Cell, Document, Fold, Heading, HeatMap, Paragraph, Pieces, Separator, Table
+from .layout import full_cell, lines_of
+from .panels.graph import nodes_table
+from .panels.pools import memory_document
+from .style import Line, printable
+from .value_view import value_blocks
 
-from ..ask.snapshot import Snapshot
-from ..errors import DebuggerError
-from ..run.sources import short_path
-from ..run.stops import Badge, LineFrame, NodeInfo
-from .panels.formulas import formula
-from .panels.node import layout_text, place_text
-from .panels.values import statistics, stats_line
-from .style import printable, short_size
-
-if TYPE_CHECKING:
-    from ...ggml import ggml_tensor
-    from ..session import Session
-
-COLOURS = {
-    "LIVE": "#1a7f37",
-    "NOT-COMPUTED": "#9a6700",
-    "UNALLOCATED": "#6e7781",
-    "VIEW-OF": "#0969da",
-    "OVERWRITTEN-BY": "#cf222e",
+GREY = "#6e7781"
+# Style name -> CSS. Others look like plain text.
+LOOKS = {
+    "rule": f"color:{GREY}",
+    "title": "font-weight:bold",
+    "dim": f"color:{GREY}",
+    "hint": f"color:{GREY}",
+    "name": "color:#0969da",
+    "op": "color:#8250df",
+    "type": "color:#9a6700",
+    "address": "color:#0550ae",
+    "current": "font-weight:bold",
+    "marker": "color:#1a7f37;font-weight:bold",
+    "changed": "color:#9a6700;font-weight:bold",
+    "good": "color:#1a7f37",
+    "warn": "color:#9a6700",
+    "error": "color:#cf222e;font-weight:bold",
+    "keyword": "color:#8250df",
+    "string": "color:#1a7f37",
+    "comment": f"color:{GREY}",
+    "call": "color:#0969da",
+    "LIVE": "color:#1a7f37",
+    "NOT-COMPUTED": "color:#9a6700",
+    "UNALLOCATED": f"color:{GREY}",
+    "VIEW-OF": "color:#0969da",
+    "OVERWRITTEN-BY": "color:#cf222e",
 }
 MONO = "font-family:ui-monospace,monospace;font-size:12px"
-CELL = "text-align:left;padding:1px 8px;white-space:nowrap"
-MAX_CELLS = 1 << 22  # elements that are summarised
-N_EDGE = 4  # rows and columns shown at each end
+CELL = "padding:1px 8px;white-space:pre"
+PAGE = 110  # columns, for what is laid out in characters
+MAX_SQUARES = 4096  # of a heat map drawn as a picture
 N_AROUND = 5  # source lines before and after
 
 
-def text(value: object) -> str:
-    """Anything as escaped text without control characters."""
+def document_html(blocks: Iterable[Block]) -> str:
+    """A document in a frame."""
+    frame = f"{MONO};border:1px solid #d0d7de;border-radius:4px;margin:4px 0;padding:4px 8px;overflow:auto"
+    return f'<div style="{frame}">{"".join(block_html(block) for block in blocks)}</div>'
+
+
+def block_html(block: Block) -> str:
+    """One block; those without a look of their own as the characters that a terminal would show."""
+    render = RENDERERS.get(type(block))
+    if render is not None:
+        return render(block)
+    return "".join(row_html(line) for line in lines_of([block], PAGE))
+
+
+def escaped(value: object) -> str:
+    """Anything as text without markup or control characters."""
     return escape(printable(str(value)))
 
 
-def span(value: object, style: str) -> str:
-    """Escaped text with a style."""
-    return f'<span style="{style}">{text(value)}</span>'
+def styled(line: Line) -> str:
+    """A line's pieces, each in its look."""
+    parts = []
+    for style, text in line.spans:
+        look = LOOKS.get(style)
+        parts.append(f'<span style="{look}">{escaped(text)}</span>' if look and text else escaped(text))
+    return "".join(parts)
+
+
+def row_html(line: Line) -> str:
+    return f'<div style="white-space:pre;min-height:1em">{styled(line)}</div>'
 
 
 def message(words: str) -> str:
     """One line instead of a picture."""
-    return f'<div style="{MONO};color:#6e7781">{text(words)}</div>'
+    return document_html([Line(("dim", words))])
 
 
-def badge(value: Badge) -> str:
-    """A badge in its colour."""
-    return span(value.text, f"color:{COLOURS.get(value.kind, '#6e7781')}")
+def heading_html(block: Heading) -> str:
+    """The title, and the facts behind it."""
+    title = block.title if isinstance(block.title, Line) else Line((block.style, block.title))
+    fields = [field if isinstance(field, Line) else Line(field) for field in block.fields if field]
+    facts = " · ".join(styled(field) for field in fields) + escaped("".join(block.tail))
+    return f'<div style="margin:2px 0"><b>{styled(title)}</b>  {facts}</div>'
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are HTML already; headings are texts."""
-    head = "".join(f'<th style="{CELL};color:#6e7781">{text(header)}</th>' for header in headers)
-    lines = ["<tr>" + "".join(f'<td style="{CELL}">{cell}</td>' for cell in row) + "</tr>" for row in rows]
-    head = f"<thead><tr>{head}</tr></thead>" if headers else ""
-    return f'<table style="{MONO};border-collapse:collapse">{head}<tbody>{"".join(lines)}</tbody></table>'
+def pieces_html(block: Pieces) -> str:
+    line = Line(" " * block.indent)
+    for i, piece in enumerate(block.pieces):
+        line.add("  " if i else "").add(piece)
+    return row_html(line)
 
 
-def box(title: str, *parts: str) -> str:
-    """A framed card; `title` and the parts are HTML."""
-    body = "".join(parts)
-    frame = f"{MONO};border:1px solid #d0d7de;border-radius:4px;margin:4px 0;padding:4px 8px;overflow:auto"
-    return f'<div style="{frame}"><div style="margin-bottom:4px">{title}</div>{body}</div>'
+def table_html(block: Table) -> str:
+    """Every column: a browser scrolls."""
+    align = ["right" if column.align == "r" else "left" for column in block.columns]
+    head = ""
+    if any(column.head for column in block.columns):
+        cells = [
+            f'<th style="{CELL};text-align:{side};color:{GREY}">{escaped(column.head)}</th>'
+            for column, side in zip(block.columns, align, strict=True)
+        ]
+        head = f"<thead><tr>{''.join(cells)}</tr></thead>"
+    rows = []
+    for cells in block.rows:
+        parts = [
+            f'<td style="{CELL};text-align:{side}">{cell_html(cell)}</td>'
+            for cell, side in zip(cells, align, strict=True)
+        ]
+        rows.append(f"<tr>{''.join(parts)}</tr>")
+    return f'<table style="{MONO};border-collapse:collapse">{head}<tbody>{"".join(rows)}</tbody></table>'
+
+
+def cell_html(cell: Cell) -> str:
+    if not isinstance(cell, Bar):
+        return styled(full_cell(cell))
+    inner = f"display:inline-block;height:8px;width:{100 * min(cell.share, 1):.1f}px;background:#1a7f37"
+    outer = "display:inline-block;width:100px;background:#d0d7de"
+    return f'<span style="{outer}"><span style="{inner}"></span></span> {100 * cell.share:.1f} %'
+
+
+def fold_html(block: Fold) -> str:
+    is_open = " open" if block.is_open else ""
+    body = "".join(block_html(item) for item in block.blocks)
+    return f"<details{is_open}><summary>{escaped(block.title)}</summary>{body}</details>"
+
+
+def heat_map_html(block: HeatMap) -> str:
+    if block.matrix.size <= MAX_SQUARES:
+        return svg.heat_map_svg(block)
+    return "".join(row_html(line) for line in lines_of([block], PAGE))
+
+
+RENDERERS: dict[type, Callable[[Any], str]] = {
+    Line: row_html,
+    Heading: heading_html,
+    Separator: lambda block: '<hr style="border:0;border-top:1px solid #d0d7de;margin:2px 0">',
+    Paragraph: lambda block: (
+        f'<div style="margin-left:{block.indent}ch">{styled(Line((block.style, block.text)))}</div>'
+    ),
+    Pieces: pieces_html,
+    Table: table_html,
+    Fold: fold_html,
+    HeatMap: heat_map_html,
+    BufferMap: svg.buffer_map_svg,
+}
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# cards
 
 
 def tensor_card(session: Session, tensor: ggml_tensor) -> str:
-    """A tensor: fields, operands, the source line that made it, its values."""
+    """A tensor: where it lies, its operands, the source line that made it, its values."""
     info = session.info(tensor)
-    parts = [node_fields(session, info)]
-    try:
-        parts.append(values_table(session, info, tensor))
-    except DebuggerError as error:
-        parts.append(message(str(error)))
-    return box(node_title(info), *parts)
-
-
-def node_title(info: NodeInfo) -> str:
-    """Name, op, variable, badge."""
-    index = f"#{info.index} " if info.index is not None else ""
-    title = span(f"{index}{info.name or hex(info.address)}", "font-weight:bold") + f" {text(info.desc)}"
-    if info.variable and info.variable != info.name:
-        title += span(f' "{info.variable}"', "color:#8250df")
-    if info.il is not None:
-        title += text(f" layer {info.il}")
-    return f"{title} {badge(info.badge)}"
-
-
-def node_fields(session: Session, info: NodeInfo) -> str:
-    """Shape, place, operands, maker."""
-    srcs = []
-    for address in info.src_addresses:
-        try:
-            srcs.append(session.info(address))
-        except DebuggerError:
-            continue
-    layout = layout_text(info)
-    rows = [
-        ("ne", text(f"{list(info.ne)}  {info.type}  {info.nbytes:,} B")),
-        ("nb", text(f"{list(info.nb)}  {layout}")),
-        ("place", text(place_text(info))),
-    ]
-    if info.view_src:
-        rows.append(("view of", text(f"{info.view_src} +{info.view_offs:,} B")))
-    if info.inplace_of:
-        rows.append(("in place of", text(info.inplace_of)))
-    words = str(formula(info, srcs))
-    if words:
-        rows.append(("computes", text(words)))
-    for i, src in enumerate(srcs):
-        rows.append((f"src{i}", f"{text(src.name)} {text(src.type)} {text(list(src.ne))} {badge(src.badge)}"))
-    place = info.origin.place
-    if place is not None:
-        line = linecache.getline(place[0], place[1]).strip()
-        rows.append(("made by", text(f"{short_path(place[0])}:{place[1]}  {line}")))
-    return table((), [(span(key, "color:#6e7781"), cell) for key, cell in rows])
-
-
-def values_table(session: Session, info: NodeInfo, tensor: ggml_tensor) -> str:
-    """The first matrix, elided in the middle: ne0 to the right, ne1 downwards; and what is known of all values."""
-    if info.badge.kind in ("UNALLOCATED", "NOT-COMPUTED"):
-        return ""
-    if int(np.prod(info.ne)) > MAX_CELLS:
-        return message(f"{int(np.prod(info.ne)):,} elements")
-    value = session.value(tensor)
-    if value.array is None:
-        return message(value.note)
-    matrix = value.array[0, 0]
-    rows = elided(matrix.shape[0])
-    columns = elided(matrix.shape[1])
-    cells = []
-    for r in rows:
-        row = ["⋮" if r is None or c is None else text(number(matrix[r, c])) for c in columns]
-        cells.append([span("" if r is None else r, "color:#6e7781"), *row])
-    headers = ["i1 \\ i0", *("…" if c is None else str(c) for c in columns)]
-    more = f"matrix [:,:,0,0] of {info.ne[2] * info.ne[3]}" if info.ne[2] * info.ne[3] > 1 else ""
-    summary = str(stats_line(statistics(value.array))) if value.array.size else "no elements"
-    note = message(value.note) if value.note else ""
-    return note + table(headers, cells) + message(f"{summary}  {more}")
-
-
-def elided(n: int) -> list[int | None]:
-    """Indices to show; None for those left out."""
-    if n <= 2 * N_EDGE + 1:
-        return list(range(n))
-    return [*range(N_EDGE), None, *range(n - N_EDGE, n)]
-
-
-def number(value: np.generic) -> str:
-    """One element."""
-    return f"{float(value):.5g}" if value.dtype.kind == "f" else str(value)
+    blocks = node_card(session, info, is_stop=True)
+    if info.badge.kind not in ("UNALLOCATED", "NOT-COMPUTED"):
+        view = session.scope().view(tensor)
+        blocks += value_blocks(session, view, ViewOptions(PAGE))[1:]
+    return document_html(blocks)
 
 
 def graph_table(nodes: Sequence[NodeInfo], current: int) -> str:
     """The graph, one fold per layer; the fold with the node computed last is open."""
     if not nodes:
         return message("there is no graph yet")
-    folds: list[tuple[int | None, list[NodeInfo]]] = []
+    layers: list[tuple[int | None, list[NodeInfo]]] = []
     for node in nodes:
-        if not folds or folds[-1][0] != node.il:
-            folds.append((node.il, []))
-        folds[-1][1].append(node)
-    parts = []
-    for il, members in folds:
+        if not layers or layers[-1][0] != node.il:
+            layers.append((node.il, []))
+        layers[-1][1].append(node)
+    blocks: list[Block] = [Heading("graph", (f"{len(nodes)} nodes, {current + 1} computed",))]
+    for il, members in layers:
         name = "outside the layers" if il is None else f"layer {il}"
-        is_open = " open" if any(node.index == current for node in members) else ""
-        head = text(f"{name}: nodes {members[0].index} to {members[-1].index}")
-        parts.append(f"<details{is_open}><summary>{head}</summary>{nodes_table(members, current)}</details>")
-    return box(span(f"graph: {len(nodes)} nodes, {current + 1} computed", "font-weight:bold"), *parts)
-
-
-def nodes_table(nodes: Iterable[NodeInfo], current: int) -> str:
-    """Nodes, one per row."""
-    rows = []
-    for node in nodes:
-        place = node.origin.place
-        rows.append(
-            (
-                span(f"{'▸' if node.index == current else ''}{node.index}", "font-weight:bold"),
-                text(node.name),
-                span(node.variable or "", "color:#8250df"),
-                text(node.desc),
-                text(f"{node.type} {list(node.ne)}"),
-                badge(node.badge),
-                text(place_text(node)),
-                text(", ".join(node.srcs)),
-                text(f"{short_path(place[0])}:{place[1]}" if place else ""),
-            )
-        )
-    return table(("i", "name", "variable", "op", "type, ne", "state", "place", "operands", "made by"), rows)
+        title = f"{name}: nodes {members[0].index} to {members[-1].index}"
+        is_open = any(node.index == current for node in members)
+        blocks.append(Fold(title, (nodes_table(members, current),), is_open))
+    return document_html(blocks)
 
 
 def session_card(session: Session) -> str:
     """A session: where it stands, the source around it, its memory."""
     snapshot = session.snapshot(nodes=False)
     stop = snapshot.stop
-    title = span(session.program.name, "font-weight:bold") + text(f"  {snapshot.state}")
-    parts = []
+    facts = [snapshot.state]
+    blocks: list[Block] = []
     if stop is not None:
-        title += text(f"  {stop.reason}" + (f": {stop.text}" if stop.text else ""))
-        parts += [message(f"warning: {note}") for note in stop.notes]
+        facts += [stop.reason + (f": {stop.text}" if stop.text else "")]
+        blocks += [Paragraph(f"warning: {note}", "warn") for note in stop.notes]
     if snapshot.position is not None:
-        parts.append(message(str(snapshot.position)))
+        blocks.append(Line("  ", ("dim", str(snapshot.position))))
     if snapshot.frames:
-        parts.append(source_lines(snapshot.frames[0]))
+        blocks += source_blocks(session, snapshot.frames[0], snapshot, N_AROUND)
     if snapshot.current is not None:
-        parts.append(box(node_title(snapshot.current), node_fields(session, snapshot.current)))
-    parts.append(memory_bars(snapshot))
-    return box(title, *parts)
-
-
-def source_lines(frame: LineFrame) -> str:
-    """Source around a line, which is marked."""
-    source = linecache.getlines(frame.file)
-    first = max(0, frame.line - 1 - N_AROUND)
-    rows = []
-    for i in range(first, min(len(source), frame.line + N_AROUND)):
-        style = "font-weight:bold;background:#fff8c5;color:#24292f" if i + 1 == frame.line else ""
-        rows.append(f'<div style="white-space:pre;{style}">{i + 1:5}  {text(source[i].rstrip())}</div>')
-    head = message(f"{short_path(frame.file)}:{frame.line}  {frame.function}()")
-    return f'<div style="{MONO}">{head}{"".join(rows)}</div>'
-
-
-def memory_bars(snapshot: Snapshot) -> str:
-    """Pools and buffers, with how full they are."""
-    regions = [("pool", pool.name, pool.address, pool.used, pool.size) for pool in snapshot.pools]
-    regions += [(f"{item.kind} buffer", item.name, item.base, item.used, item.size) for item in snapshot.buffers]
-    rows = []
-    for kind, name, address, used, size in regions:
-        share = 100 * used / size if size else 0
-        inner = f"display:inline-block;height:8px;width:{share:.1f}px;background:#1a7f37"
-        bar = f'<span style="display:inline-block;width:100px;background:#d0d7de"><span style="{inner}"></span></span>'
-        amount = text(f"{short_size(used)} of {short_size(size)}")
-        rows.append((text(kind), text(name), text(f"{address:#x}"), bar, amount))
-    return table(("memory", "", "address", "used", ""), rows) if rows else ""
+        blocks += node_card(session, snapshot.current)
+    if snapshot.pools or snapshot.buffers:
+        blocks += memory_document(snapshot.pools, snapshot.buffers)
+    return document_html(Document([Heading(session.program.name, (*facts,)), *blocks]))

@@ -21,7 +21,7 @@ from .document import (
     Named,
     Paragraph,
     Pieces,
-    Rule,
+    Separator,
     Table,
 )
 from .style import Line
@@ -163,7 +163,7 @@ def full_cell(cell: Cell) -> Line:
     if isinstance(cell, Named):
         return Line(cell.name, " ", cell.alias) if len(cell.alias) else cell.name
     if isinstance(cell, Bar):
-        return drawing.bar(cell)
+        return drawing.draw_bar(cell)
     return cell if isinstance(cell, Line) else Line(cell)
 
 
@@ -181,14 +181,14 @@ def short_cell(cell: Cell, width: int, is_name: bool) -> Line:
 LAYOUTS: dict[type, Callable[[Any, int], list[Line]]] = {
     Line: lambda block, width: [block.fit(width)],
     Heading: lambda block, width: [heading_line(block, width)],
-    Rule: lambda block, width: [Line(("rule", "─" * width))],
+    Separator: lambda block, width: [Line(("rule", "─" * width))],
     Paragraph: paragraph_lines,
     Pieces: pieces_lines,
     Table: table_lines,
     Fold: fold_lines,
     Fitted: lambda block, width: [line.fit(width) for line in block.lines(width)],
-    HeatMap: drawing.heat,
-    Histogram: drawing.histogram,
-    BufferMap: drawing.buffer_map,
-    Cells: drawing.cells,
+    HeatMap: drawing.draw_heat_map,
+    Histogram: drawing.draw_histogram,
+    BufferMap: drawing.draw_buffer_map,
+    Cells: drawing.draw_cells,
 }

@@ -10,7 +10,7 @@ from ..run.stops import NodeInfo
 from ..session import Session
 from . import context
 from .document import Bar
-from .drawing import bar
+from .drawing import draw_bar
 from .layout import lines_of, rule
 from .panels import node as node_panel
 from .panels import source as source_panel
@@ -53,8 +53,8 @@ def node(session: Session, width: int, height: int) -> list[Line]:
     info = stop.node if stop is not None else None
     if info is None or session.state != "stopped":
         return [rule("node", width), Line("  ", ("dim", "no node yet"))]
-    array, note = context.values_of(session, info)
-    srcs = context.sources_of(session, info)
+    array, note = context.card_values(session, info)
+    srcs = context.card_sources(session, info)
     n_nodes = session.n_nodes
     lines = lines_of(node_panel.card(info, srcs, array, note, n_nodes), max(width, NODE_WIDTH))
     # the values come last, and must be seen
@@ -95,7 +95,7 @@ def memory(session: Session, width: int, height: int) -> list[Line]:
     room = 10 if width >= 50 else 6
     lines = [head]
     for name, used, size in regions:
-        line = Line(("name", short_buffer(name)[:10].ljust(10)), " ").add(bar(Bar(used, size, room)))
+        line = Line(("name", short_buffer(name)[:10].ljust(10)), " ").add(draw_bar(Bar(used, size, room)))
         lines.append(line.add(f"  {short_size(used)} of {short_size(size)}").fit(width))
     if not regions:
         lines.append(Line("  ", ("dim", "nothing is allocated")))

@@ -25,7 +25,7 @@ def colours_of(array: np.ndarray) -> np.ndarray:
     return (rgb * 255).round().astype(np.uint8)
 
 
-def heat_map(block: HeatMap) -> bytes:
+def heat_map_png(block: HeatMap) -> bytes:
     """A pixel per element, small ones enlarged."""
     rgb = colours_of(block.matrix).transpose(1, 0, 2)
     zoom = max(1, 256 // max(rgb.shape[0], rgb.shape[1], 1))

@@ -41,12 +41,12 @@ COLOURS: dict[str, tuple[str, str]] = {
 }
 
 
-def render(blocks: Iterable[Block], title: str, width: int) -> str:
+def document_svg(blocks: Iterable[Block], title: str, width: int) -> str:
     """A document as the terminal shows it on a page of that width."""
-    return render_lines(lines_of(blocks, width), title)
+    return lines_svg(lines_of(blocks, width), title)
 
 
-def render_lines(lines: Sequence[Line], title: str) -> str:
+def lines_svg(lines: Sequence[Line], title: str) -> str:
     width = max((len(line) for line in lines), default=1) * CELL_WIDTH + 2 * MARGIN
     height = len(lines) * CELL_HEIGHT + 2 * MARGIN
     parts = [
@@ -60,12 +60,12 @@ def render_lines(lines: Sequence[Line], title: str) -> str:
         column = 0
         for style, text in line.spans:
             if text.strip():
-                parts.append(span(text, style, MARGIN + column * CELL_WIDTH, y))
+                parts.append(text_svg(text, style, MARGIN + column * CELL_WIDTH, y))
             column += len(text)
     return "\n".join([*parts, "</svg>\n"])
 
 
-def span(text: str, style: str, x: float, y: float) -> str:
+def text_svg(text: str, style: str, x: float, y: float) -> str:
     """One piece of text, as wide as its characters."""
     colour, weight = COLOURS.get(style, ("#000", "normal"))
     length = len(text) * CELL_WIDTH
@@ -75,7 +75,7 @@ def span(text: str, style: str, x: float, y: float) -> str:
     )
 
 
-def heat_map(block: HeatMap) -> str:
+def heat_map_svg(block: HeatMap) -> str:
     """A square per element, its value as a tooltip."""
     array = block.matrix
     rgb = colours_of(array)
@@ -95,7 +95,7 @@ def heat_map(block: HeatMap) -> str:
     return "\n".join([*parts, "</svg>\n"])
 
 
-def buffer_map(block: BufferMap) -> str:
+def buffer_map_svg(block: BufferMap) -> str:
     """A rectangle per tensor, its name as a tooltip and, where there is room, as a label."""
     lives, first, last = block.lives, block.first, block.last
     width, height = 1400.0, 800.0

@@ -14,7 +14,7 @@ from .style import Line
 
 MIN_WIDTH = 80
 MAX_WIDTH = 200
-DEFAULT_WIDTH = 110  # when the output is no terminal
+DEFAULT_WIDTH = 110  # when the output is not a terminal
 
 # Style name -> SGR code. Only the sixteen basic colours: they follow the theme of the terminal, light or dark.
 SGR: dict[str, str] = {

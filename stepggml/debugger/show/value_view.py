@@ -69,7 +69,7 @@ def no_values_text(info: NodeInfo) -> str:
 
 
 def array_blocks(array: np.ndarray, head: Line, options: ViewOptions, letter: str) -> list[Block]:
-    """An array that is no whole tensor."""
+    """An array that is not a whole tensor."""
     if array.ndim == 0 or (array.size == 1 and array.ndim == 1):
         return [head.add(format_scalar(array.reshape(-1)[0], letter, getattr(array, "stored_type", "")))]
     if array.ndim > 4:

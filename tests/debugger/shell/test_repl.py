@@ -163,7 +163,7 @@ class Terminal:
         self.text = ""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            base = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "HOME": environ.pop("HOME", "/dev/null/nobody")}
+            base = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "HOME": environ.pop("HOME", "/dev/null/no user")}
             kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
             os.chdir(ROOT)
             os.execvpe(sys.executable, [sys.executable, "-m", "stepggml", *arguments], kept | base | environ)

@@ -20,7 +20,7 @@ from stepggml.debugger.show.document import (
     Named,
     Paragraph,
     Pieces,
-    Rule,
+    Separator,
     as_blocks,
     table,
 )
@@ -102,7 +102,7 @@ def test_text_is_wrapped_and_pieces_go_below() -> None:
     assert shown(Paragraph("one two three", indent=2), 10) == ["  one two", "    three"]
     pieces = Pieces((Line("one"), Line("two")), hanging=2)
     assert shown(pieces, 10) == ["  one  two"] and shown(pieces, 9) == ["  one", "    two"]
-    assert shown([Rule(), "text\nmore"], 5) == ["─" * 5, "text", "more"]
+    assert shown([Separator(), "text\nmore"], 5) == ["─" * 5, "text", "more"]
     assert shown(Fold("more", (Line("inside"),)), 20) == ["more", "inside"]
 
 

@@ -99,7 +99,7 @@ def stats(shell: Shell, expression: Expression) -> list[Block]:
     value, notes = shell.evaluate_noted(expression)
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
-        raise DebuggerError(f"{expression} is no array of numbers")
+        raise DebuggerError(f"{expression} is not an array of numbers")
     s = values_panel.statistics(array)
     number = values_panel.number
     line = Line(("dim", "n "), f"{s.n:,}", ("dim", "  min "), number(s.min, 6), ("dim", "  max "), number(s.max, 6))

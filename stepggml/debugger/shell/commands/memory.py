@@ -47,7 +47,7 @@ def examine(shell: Shell, fmt: Fmt, address: Address | None = None) -> list[Bloc
 
 def whose_bytes(shell: Shell, address: int) -> list[Block]:
     """A warning when the tensor that named an address does not own the bytes there (yet, or any longer), or when
-    somebody's rows lie side by side there.
+    rows lie side by side there.
     """
     tensor = getattr(address, "tensor", None)
     badge = shell.session.badge(tensor) if tensor is not None else None

@@ -36,7 +36,7 @@ def numbers_of(shell: Shell, expression: str) -> tuple[np.ndarray, list[Line]]:
     value, notes = shell.evaluate_noted(expression)
     array = np.asarray(value.array() if isinstance(value, TensorView) else value)
     if array.dtype.kind not in "fiub" or array.size == 0:
-        raise DebuggerError(f"{expression} is no array of numbers")
+        raise DebuggerError(f"{expression} is not an array of numbers")
     return array, notes
 
 
@@ -67,6 +67,6 @@ def save_picture(path: str, picture: HeatMap) -> Line:
     limit = MAX_SVG_CELLS if is_svg else MAX_PNG_CELLS
     if picture.matrix.size > limit:
         raise DebuggerError(f"{picture.matrix.size:,} elements are too many for that kind of file (at most {limit:,})")
-    data = svg.heat_map(picture).encode() if is_svg else png.heat_map(picture)
+    data = svg.heat_map_svg(picture).encode() if is_svg else png.heat_map_png(picture)
     write_file(path, data)
     return Line(f"wrote {path}, {len(data):,} B")

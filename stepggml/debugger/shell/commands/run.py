@@ -230,10 +230,10 @@ def goto(shell: Shell, target: Rest) -> Stop:
     Example: goto 50%
     Example: goto 0:12
     """
-    return shell.session.goto(read_target(shell, target))
+    return shell.session.goto(read_moment(shell, target))
 
 
-def read_target(shell: Shell, text: str) -> int | float | tuple[int, int]:
+def read_moment(shell: Shell, text: str) -> int | float | tuple[int, int]:
     """What `goto` was told. Raises DebuggerError."""
     if not text:
         raise DebuggerError(
@@ -254,7 +254,7 @@ def read_target(shell: Shell, text: str) -> int | float | tuple[int, int]:
         return int(match.group(1))
     info = shell.session.info(shell.evaluate_tensor(text))
     if info.index is None or info.op == "NONE":
-        raise DebuggerError(f"{text} is no node of this graph")
+        raise DebuggerError(f"{text} is not a node of this graph")
     return info.index
 
 

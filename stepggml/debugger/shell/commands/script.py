@@ -95,14 +95,14 @@ def operands_text(shell: Shell, expression: str) -> str:
     if match is None:
         return ""
     try:
-        sides = [one_line(plain(shell.evaluate(text))) for text in (match.group(1), match.group(3))]
+        sides = [one_line(plain_number(shell.evaluate(text))) for text in (match.group(1), match.group(3))]
     except DebuggerError:
         return ""
     shown = f"{sides[0]} {match.group(2)} {sides[1]}"
     return "" if shown == " ".join(match.groups()) else f"   ({shown})"
 
 
-def plain(value: Any) -> Any:
+def plain_number(value: Any) -> Any:
     """numpy's scalars as Python's, so that they read well."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return value.item()
@@ -122,7 +122,7 @@ def change_setting(shell: Shell, text: Rest = "") -> list[Line] | Line:
     match = re.fullmatch(r"\$([A-Za-z_]\w{0,40})\s*=\s*(.+)", text, re.DOTALL)
     if match:
         shell.session.values.set(match.group(1), shell.evaluate(match.group(2)))
-        return Line(f"${match.group(1)} = {one_line(plain(shell.session.values.named[match.group(1)]))}")
+        return Line(f"${match.group(1)} = {one_line(plain_number(shell.session.values.named[match.group(1)]))}")
     match = re.fullmatch(r"([A-Za-z][\w-]*)(?:\s+|\s*=\s*)(.*)", text, re.DOTALL)
     names = [*SETTING_NAMES, "record_limit"]
     if match and not match.group(2).startswith(("=", "[")):
@@ -229,7 +229,7 @@ def alias(shell: Shell, text: Rest = "") -> list[Block] | Line:
 def check_user_name(name: str) -> None:
     """Raise DebuggerError for a name that is a command already."""
     if not _USER_NAME.fullmatch(name):
-        raise DebuggerError(f"{name!r} is no name for a command")
+        raise DebuggerError(f"{name!r} cannot be the name of a command")
     if name in registry.aliases or name in registry.first_words():
         raise DebuggerError(f"{name} is a command already")
 

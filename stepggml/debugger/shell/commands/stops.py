@@ -78,7 +78,7 @@ def ids_of(shell: Shell, words: tuple[str, ...], verb: str) -> list[int]:
     for word in " ".join(words).replace(",", " ").split():
         first, dash, last = word.partition("-")
         if not (first.isdigit() and len(first) < 10 and (not dash or last.isdigit() and len(last) < 10)):
-            raise DebuggerError(f"{verb}: {word!r} is no breakpoint number (`info b` lists them)")
+            raise DebuggerError(f"{verb}: {word!r} is not the number of a breakpoint (`info b` lists them)")
         wanted = range(int(first), int(last) + 1) if dash else [int(first)]
         found = [item.id for item in table_.list() if item.id in wanted]
         if not found:

@@ -40,13 +40,13 @@ def ptype(shell: Shell, struct: Word, tensor: Tensor | None = None) -> Document:
     columns = FIELDS
     if tensor is not None:
         columns = (*FIELDS, VALUE)
-        values = [value_text(value, item.name) for value, item in zip(tensor_values(tensor), fields, strict=True)]
+        values = [field_text(value, item.name) for value, item in zip(tensor_values(tensor), fields, strict=True)]
         rows = [(*row, text) for row, text in zip(rows, values, strict=True)]
     heading = Heading(f"struct {struct}", (f"{struct_size(struct)} B",))
     return Document([heading, table(columns, rows), *repacked_note(tensor)])
 
 
-def value_text(value: Any, name: str) -> str:
+def field_text(value: Any, name: str) -> str:
     """A field's content; enums with their names."""
     if name == "op":
         return f"{value} GGML_OP_{ggml_op_name(value)}"

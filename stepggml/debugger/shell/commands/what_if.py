@@ -165,7 +165,7 @@ def token_texts(shell: Shell, result: NodeInfo, ids: list[int]) -> dict[int, str
     try:
         with shell.muted():
             pieces = open_program(path).pieces(ids)
-    except Exception:  # a vocabulary that cannot be read is no reason to show nothing
+    except Exception:  # without a vocabulary the numbers are shown
         return {}
     return {id: repr(piece.decode("utf-8", "replace")) for id, piece in zip(ids, pieces, strict=True)}
 

@@ -78,6 +78,6 @@ def bufmap(shell: Shell, text: Rest = "") -> Document | Line:
         return Line("nothing of the compute buffer is in use here: the graph has no memory yet")
     picture = BufferMap(tuple(lives), first, last, shell.session.node_index)
     if match.group(3):
-        write_file(match.group(3), svg.buffer_map(picture).encode())
+        write_file(match.group(3), svg.buffer_map_svg(picture).encode())
         return Line(f"wrote {match.group(3)}")
     return Document([Heading("compute buffer", (f"nodes {first} to {last}", f"{len(lives)} tensors")), picture])

@@ -29,17 +29,17 @@ def render(comparison: Comparison) -> list[Block]:
 def summary(c: Comparison) -> list[Block]:
     """First difference, first past the threshold and whose fault that is, the end, the next token."""
     limit = percent(c.threshold).replace(" ", "")
-    lines: list[Block] = [head("first difference", node_text(c.first))]
+    lines: list[Block] = [head("first difference", errors_text(c.first))]
     if c.passing is None:
         text = Line(("good", f"no node's error passes {limit}"), f"; the largest is {percent(c.largest.inherited)}")
         lines.append(head("", text))
     else:
-        lines.append(head(f"first to pass {limit}", node_text(c.passing)))
+        lines.append(head(f"first to pass {limit}", errors_text(c.passing)))
         lines.append(Paragraph(blame(c.passing), "changed", indent=24, hanging=0))
         if c.culprits and c.culprits[0] is not c.passing:
-            lines.append(head("it comes from", node_text(c.culprits[0])))
-            lines += [head("", node_text(item)) for item in c.culprits[1:]]
-    lines.append(head("the last node", node_text(c.errors[-1])))
+            lines.append(head("it comes from", errors_text(c.culprits[0])))
+            lines += [head("", errors_text(item)) for item in c.culprits[1:]]
+    lines.append(head("the last node", errors_text(c.errors[-1])))
     if c.last_a and c.last_b:
         lines.append(head("its largest", last_text(c)))
     return lines
@@ -50,7 +50,7 @@ def head(title: str, text: Line) -> Line:
     return Line("  ", title.ljust(22)).add(text)
 
 
-def node_text(item: NodeError) -> Line:
+def errors_text(item: NodeError) -> Line:
     """A node with its two errors."""
     line = Line(f"node {item.index} ", ("name", elide(item.label, 28)), "  ", ("op", item.op))
     if item.il is not None:
@@ -75,7 +75,7 @@ def last_text(c: Comparison) -> Line:
     return Line(("changed", f"element {at_a} ({value_a:.6g}) in A, {at_b} ({value_b:.6g}) in B"))
 
 
-def bar(error: float, largest: float) -> str:
+def error_bar(error: float, largest: float) -> str:
     """A bar as long as the error."""
     if not largest or error != error or error == 0:
         return ""
@@ -112,7 +112,7 @@ def node_table(c: Comparison) -> Table:
                 "" if item.il is None else str(item.il),
                 ("changed" if item.fault == "local" else "", percent(item.local)),
                 percent(item.inherited),
-                ("dim", bar(item.inherited, largest)),
+                ("dim", error_bar(item.inherited, largest)),
                 text,
                 ("dim", ", ".join(marks)),
             )

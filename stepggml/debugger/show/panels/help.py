@@ -11,7 +11,7 @@ from ..document import Block, Fitted, Heading, Paragraph, Pieces
 from ..style import Line
 
 
-class Command(Protocol):
+class Described(Protocol):
     """What is told of a command. description: lines of its docstring after the summary; examples: command lines."""
 
     name: str
@@ -23,13 +23,13 @@ class Command(Protocol):
     examples: list[str]
 
 
-def short_name(command: Command) -> str:
+def short_name(command: Described) -> str:
     """The name with its one- to three-letter alias, if it has one."""
     short = [alias for alias in command.aliases if len(alias) <= 3 and " " not in alias]
     return f"{command.name} ({short[0]})" if short else command.name
 
 
-def overview(commands: Iterable[Command], groups: Mapping[str, str]) -> list[Block]:
+def overview(commands: Iterable[Described], groups: Mapping[str, str]) -> list[Block]:
     """All commands by group, names only. groups: what each is about, in order."""
     commands = list(commands)
     lines: list[Block] = []
@@ -43,7 +43,7 @@ def overview(commands: Iterable[Command], groups: Mapping[str, str]) -> list[Blo
     return [*lines, Paragraph(hint, "hint", indent=0, hanging=0)]
 
 
-def group(commands: Iterable[Command], name: str, about: str) -> list[Block]:
+def group(commands: Iterable[Described], name: str, about: str) -> list[Block]:
     """The commands of a group with their summaries."""
     commands = sorted((command for command in commands if command.group == name), key=lambda command: command.name)
     room = max(len(short_name(command)) for command in commands) + 4
@@ -60,20 +60,20 @@ def entry(name: Line, summary: str, width: int) -> list[Line]:
     return [Line(name, first), *(Line(" " * len(name), text) for text in more)]
 
 
-def one(command: Command) -> list[Block]:
+def one(command: Described) -> list[Block]:
     """Everything about a command."""
     title = Line(("title", command.usage))
     if command.aliases:
         title.add(("dim", f"   also {', '.join(command.aliases)}"))
     lines: list[Block] = [title]
-    for paragraph in paragraphs([command.summary, *command.description]):
+    for paragraph in docstring_paragraphs([command.summary, *command.description]):
         lines.append(Paragraph(paragraph, hanging=0))
     for example in command.examples:
         lines.append(Line("  ", ("dim", "example: "), ("name", example)))
     return lines
 
 
-def paragraphs(rows: list[str]) -> list[str]:
+def docstring_paragraphs(rows: list[str]) -> list[str]:
     """Rows of a docstring, joined up to each empty one."""
     found: list[str] = []
     is_new = True

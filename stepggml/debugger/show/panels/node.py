@@ -47,7 +47,7 @@ def origin_pieces(origin: Origin) -> tuple[str, ...]:
     return (made, *(f" ← {function}:{line}" for _file, line, function in callers))
 
 
-def heading(info: NodeInfo, n_nodes: int) -> Heading:
+def card_heading(info: NodeInfo, n_nodes: int) -> Heading:
     """The heading of a card."""
     is_node = info.index is not None and info.op != "NONE"
     title = Line()
@@ -124,7 +124,7 @@ def card(
 
     array: the values in ggml's order (axis 0 = ne0) or None; note: how they were come by; made_by: the source line.
     """
-    blocks: list[Block] = [heading(info, n_nodes)]
+    blocks: list[Block] = [card_heading(info, n_nodes)]
     if made_by is not None:
         blocks.append(made_by)
     blocks.append(shape(info))

@@ -107,10 +107,10 @@ def render(block: Block) -> list[document.Block]:
         elif name == "qh":
             line.add(("name", "qh")).add(f" = 0x{int.from_bytes(fields[name], 'little'):08x}   ")
     lines.append(line.add(("dim", MEANING[block.type])))
-    return [*lines, Fitted(lambda width: elements(block, first, 8 if width >= 130 else 4))]
+    return [*lines, Fitted(lambda width: block_elements(block, first, 8 if width >= 130 else 4))]
 
 
-def elements(block: Block, first: int, per_line: int) -> list[Line]:
+def block_elements(block: Block, first: int, per_line: int) -> list[Line]:
     """Code and value of each element; the one that was asked for stands out."""
     q, v = codes(block), values(block)
     lines = []

@@ -41,7 +41,7 @@ def format_scalar(value: Any, letter: str = "", stored_type: str = "") -> str:
         return {"x": hex, "a": hex, "o": oct, "t": lambda v: f"{v:b}"}[letter](value)
     if letter in ("d", "u"):
         if is_float and not np.isfinite(value):
-            raise DebuggerError(f"{value} is no whole number")
+            raise DebuggerError(f"{value} is not a whole number")
         value = int(value)
         return str(value if letter == "d" or value >= 0 else value + (1 << 64))
     if letter == "c":

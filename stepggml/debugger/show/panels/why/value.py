@@ -24,7 +24,7 @@ LONGEST_NAME = 36
 def render(explanation: Explanation) -> list[Block]:
     """The whole answer; that of a view is followed by that of the node which wrote the bytes."""
     x = explanation
-    blocks: list[Block] = [heading(x), Paragraph(x.formula, "current")]
+    blocks: list[Block] = [why_heading(x), Paragraph(x.formula, "current")]
     if x.operands:
         blocks += operand_blocks(x.operands)
     blocks += [Paragraph(text, indent=4) for text in x.chain]
@@ -44,7 +44,7 @@ def render(explanation: Explanation) -> list[Block]:
     return blocks
 
 
-def heading(x: Explanation) -> Heading:
+def why_heading(x: Explanation) -> Heading:
     """Which element of which node."""
     variable = f' "{x.info.variable}"' if x.info.variable and x.info.variable not in x.name else ""
     fields = [f"{x.info.desc}{variable}" if x.info.op != "NONE" else x.info.type]
@@ -102,7 +102,7 @@ def chosen_rows(n: int, marked: Sequence[int], n_edge: int = EDGE) -> list[int |
     result: list[int | None] = []
     for row in sorted(rows):
         if result and result[-1] is not None and row - result[-1] == 2:
-            result.append(row - 1)  # a gap of one row is no gap
+            result.append(row - 1)  # a single row is shown rather than left out
         elif result and result[-1] is not None and row > result[-1] + 1:
             result.append(None)
         result.append(row)
@@ -207,10 +207,10 @@ def result_blocks(x: Explanation) -> list[Block]:
         return [Pieces((Line(("dim", "holds "), ("current", value)), where), hanging=4)]
     derived = Line("  ", ("dim", "derived      "), ("current", exact(x.total)))
     wrote = Pieces((Line(("dim", "kernel wrote "), ("current", value)), where), hanging=4)
-    return [derived, wrote, Paragraph(verdict(x), "good" if x.within else "error")]
+    return [derived, wrote, Paragraph(closeness(x), "good" if x.within else "error")]
 
 
-def verdict(x: Explanation) -> str:
+def closeness(x: Explanation) -> str:
     """How far the kernel's value is from the derived one, and whether that may be."""
     if x.difference == 0 or x.ulps == 0:
         return "0 ulp apart: the same number" if x.type in FLOATS else "the same"
