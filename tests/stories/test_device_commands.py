@@ -87,7 +87,7 @@ def shown(talk: Conversation, example: str) -> str:
     assert "internal error in" not in text and "Traceback" not in text, text
     text = re.sub(r"0x[0-9a-f]{6,}", "ADDRESS", text)
     text = re.sub(r"\b(deleted|enabled|disabled|r?watch|catch|breakpoint) \d+\b", "NUMBER", text)
-    text = re.sub(r"(?m)^ *\d+(?= +op +yes)", "NUMBER", text)
+    text = re.sub(r"(?m)^ *\d+(?= +(op|node) +yes)", "NUMBER", text)
     text = re.sub(r"\b(watchpoint|breakpoint|checkpoint|\$)( ?)\d+\b", r"\1\2N", text)
     return re.sub(r" +|─+", " ", text.replace("TEST", "CPU"))
 
