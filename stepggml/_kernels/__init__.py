@@ -189,7 +189,7 @@ def gelu_tables(variant: str | None = None) -> tuple[bytes, bytes]:
 def quantize_row(type_id: int, src_addr: int, dst_addr: int, n: int, runtime: bool = False) -> None:
     """Convert n floats to a type. `runtime` rounds Q8_0 and Q8_1 as mul_mat does with activations, not as for weights.
 
-    Raises ValueError for a type without a quantizer here, or when n is no multiple of its block size.
+    Raises ValueError for a type without a quantizer here, or when n is not a multiple of its block size.
     """
     _modules[_loaded(None)]["quants"].quantize_row(type_id, src_addr, dst_addr, n, runtime)
 

@@ -29,7 +29,7 @@ def _check(int type_id, int64_t n):
     if ggml_type_size(type_id) == 0:
         raise ValueError(f"no compiled quantizer for type {type_id}")
     if n < 0 or n % ggml_blck_size(type_id) != 0:
-        raise ValueError(f"{n} elements are no whole number of blocks of {ggml_blck_size(type_id)}")
+        raise ValueError(f"{n} elements are not a whole number of blocks of {ggml_blck_size(type_id)}")
 
 
 def quantize_row(int type_id, size_t src_addr, size_t dst_addr, int64_t n, bint runtime) -> None:

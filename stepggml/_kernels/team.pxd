@@ -28,7 +28,7 @@ cdef extern from * nogil:
     int posix_memalign(void **p, size_t alignment, size_t size)
 
 cdef enum:
-    SPIN_LIMIT = 4000  # pauses before a waiting thread offers its core to somebody else
+    SPIN_LIMIT = 4000  # pauses before a waiting thread offers its core to another program
 
 
 cdef inline void wait_while(const int32_t *p, int32_t value) noexcept nogil:
@@ -84,5 +84,5 @@ cdef inline char *team_scratch(const ggml_compute_params *params, size_t size) n
             params.threadpool.scratch = <char *>memory
             params.threadpool.scratch_size = size if memory != NULL else 0
         ggml_barrier(params)
-        # ^ nobody reads the new pointer before it is there
+        # ^ the new pointer is not read before it is there
     return params.threadpool.scratch if params.threadpool.scratch_size >= size else NULL

@@ -1,4 +1,4 @@
-"""CPU memory: the buffer type "CPU" over anonymous maps, and "CPU_Mapped" over memory that somebody else owns.
+"""CPU memory: the buffer type "CPU" over anonymous maps, and "CPU_Mapped" over memory that another owns.
 
 Mirrors: the CPU buffer types of ggml/src/ggml-backend.cpp. C takes the memory from an aligned malloc; a map is page
 aligned, zeroed, and takes no memory before it is touched.
@@ -175,7 +175,7 @@ def _make_buffer_type(get_name: Callable[..., str]) -> ggml_backend_buffer_type:
         get_alloc_size=None,  # defaults to ggml_nbytes
         is_host=ggml_backend_cpu_buffer_type_is_host,
     )
-    # [S] leaves the device empty: the type is older than devices are
+    # early 2025 leaves the device empty: the type is older than devices are
     return ggml_backend_buffer_type(iface, device=None)
 
 
@@ -192,7 +192,7 @@ def ggml_backend_cpu_buffer_from_ptr_type() -> ggml_backend_buffer_type:
 
 
 def ggml_backend_cpu_buffer_from_ptr(ptr: int, size: int) -> ggml_backend_buffer:
-    """A buffer over `size` bytes at `ptr`; freeing it leaves them alone. Aborts when `ptr` is no multiple of 32."""
+    """A buffer over `size` bytes at `ptr`; freeing it leaves them alone. Aborts when `ptr` is not a multiple of 32."""
     GGML_ASSERT(ptr % TENSOR_ALIGNMENT == 0, "buffer pointer must be aligned", got=hex(ptr))
     buft = ggml_backend_cpu_buffer_from_ptr_type()
     return ggml_backend_buffer_init(buft, cpu_buffer_i(owned=False), ptr, size)

@@ -4,7 +4,7 @@ sixteen rows side by side.
 Mirrors: ggml/src/ggml-cpu/repack.cpp (2025-01: ggml-cpu-aarch64.cpp, "CPU_AARCH64"). There the layouts differ by type
 and instruction set; here is one for all (stepggml/_kernels/groups.pxd), with the size of the plain one.
 
-A tensor is rearranged while its data is set, and put back in order while it is read: nobody sees the difference but the
+A tensor is rearranged while its data is set, and put back in order while it is read: only those see the difference: the
 kernels of MUL_MAT and GET_ROWS, which know such a tensor by its `extra`. In C, GET_ROWS cannot read repacked rows, and
 a token embedding that is the output matrix as well is kept twice.
 """
@@ -124,7 +124,7 @@ def ggml_backend_cpu_repack_buffer_set_tensor(
             ctypes.memmove(plain.ctypes.data + start - group * step, data + start - offset, part)
             pack(tensor, plain.ctypes.data, group, 1)
 
-    # the last few rows are no group
+    # the last few rows do not make a group
     start = max(offset, end_of_groups)
     if start < end:
         ctypes.memmove(tensor.data + start, data + start - offset, end - start)
@@ -162,7 +162,7 @@ def ggml_backend_cpu_repack_buffer_get_tensor(
         n_bytes = min(end, end_of_groups) - offset
         ctypes.memmove(data, plain.ctypes.data + offset - first * step, n_bytes)
 
-    # the last few rows are no group
+    # the last few rows do not make a group
     start = max(offset, end_of_groups)
     if start < end:
         ctypes.memmove(data + start - offset, tensor.data + start, end - start)
@@ -227,7 +227,7 @@ def ggml_backend_cpu_repack_buffer_type_get_alignment(buft: ggml_backend_buffer_
 
 @cache
 def ggml_backend_cpu_repack_buffer_type() -> ggml_backend_buffer_type:
-    """The one such type. It is no host memory: bytes read through an address are not in the tensor's order."""
+    """The one such type. It is not host memory: bytes read through an address are not in the tensor's order."""
     iface = ggml_backend_buffer_type_i(
         get_name=ggml_backend_cpu_repack_buffer_type_get_name,
         alloc_buffer=ggml_backend_cpu_repack_buffer_type_alloc_buffer,
@@ -251,7 +251,7 @@ def repack_buffer_types() -> list[ggml_backend_buffer_type]:
 
 
 class Repacking:
-    """Matrices on their way to `buffer`. Nobody may read them before `wait` is back, and after `free`."""
+    """Matrices on their way to `buffer`. They may not be read before `wait` is back, nor after `free`."""
 
     def __init__(self, buffer: ggml_backend_buffer, jobs: list[list[int]]) -> None:
         self.buffer = buffer

@@ -149,7 +149,7 @@ def ggml_backend_cpu_graph_plan_compute(backend: ggml_backend, plan: CpuPlan) ->
     if context.abort_callback is None:
         return run_plan(context, plan.plan, plan.nodes)
 
-    # somebody wants to be asked after each node: one plan per node
+    # a callback wants to be asked after each node: one plan per node
     for node, step in zip(plan.nodes, plan.steps, strict=True):
         status = run_plan(context, _kernels.Plan([step]), [node])
         if status != GGML_STATUS_SUCCESS:
@@ -283,13 +283,13 @@ def ggml_backend_is_cpu(backend: ggml_backend | None) -> bool:
 
 def ggml_backend_cpu_set_n_threads(backend: ggml_backend, n_threads: int) -> None:
     """Threads for the graphs to come."""
-    GGML_ASSERT(ggml_backend_is_cpu(backend), "this is no CPU backend")
+    GGML_ASSERT(ggml_backend_is_cpu(backend), "this is not a CPU backend")
     backend.context.n_threads = n_threads
 
 
 def set_sum_order(backend: ggml_backend, sum_order: str) -> None:
     """In which order the graphs to come add up: "fast", or as the real "ggml" or "llama.cpp", to the last bit."""
-    GGML_ASSERT(ggml_backend_is_cpu(backend), "this is no CPU backend")
+    GGML_ASSERT(ggml_backend_is_cpu(backend), "this is not a CPU backend")
     GGML_ASSERT(sum_order in SUM_ORDERS, "no such order of summation", got=sum_order)
     backend.context.sum_order = sum_order
 
@@ -298,7 +298,7 @@ def ggml_backend_cpu_set_abort_callback(
     backend: ggml_backend, abort_callback: Callable[[Any], bool] | None, abort_callback_data: Any = None
 ) -> None:
     """Ask `abort_callback(data)` after each node; True ends the graph with GGML_STATUS_ABORTED."""
-    GGML_ASSERT(ggml_backend_is_cpu(backend), "this is no CPU backend")
+    GGML_ASSERT(ggml_backend_is_cpu(backend), "this is not a CPU backend")
     backend.context.abort_callback = abort_callback
     backend.context.abort_callback_data = abort_callback_data
 
@@ -331,7 +331,7 @@ def ggml_backend_cpu_device_get_description(device: ggml_backend_device) -> str:
 
 
 def ggml_backend_cpu_device_get_memory(device: ggml_backend_device) -> tuple[int, int]:
-    """[S] says 0 and 0; [T] says the physical memory twice."""
+    """Early 2025 says 0 and 0; today the physical memory, twice."""
     return 0, 0
 
 

@@ -97,7 +97,7 @@ def run_and_leave() -> NoReturn:
 
 
 def flush_output(status: int) -> int:
-    """Flush stdout; a reader that went away early (`stepggml run | head`) is no error worth a word."""
+    """Flush stdout; a reader that went away early (`stepggml run | head`) is not an error worth a word."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

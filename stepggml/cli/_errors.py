@@ -50,7 +50,7 @@ def guarded(execute: Callable[[argparse.Namespace], int], args: argparse.Namespa
 
 
 def message_of(error: Exception) -> str:
-    """What to say of an exception. Those that are nobody's mistake but ours say so."""
+    """What to say of an exception. Those that are our own mistake say so."""
     from ..ggml import GGMLFileError
     from ..gpt2.eval import EvalError
     from ..llama.main import DecodeError

@@ -47,7 +47,7 @@ def token_ids(text: str) -> list[int]:
     try:
         return [int(word) for word in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of token ids such as 464,68,86") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of token ids such as 464,68,86") from None
 
 
 def add_model_option(parser: argparse.ArgumentParser) -> None:

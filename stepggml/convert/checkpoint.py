@@ -125,7 +125,7 @@ def read_text(path: Path) -> str:
         reason = (error.strerror or str(error)).lower()
         raise GGMLFileError(path, "failed to open", f"{reason}; a checkpoint has it beside the weights") from None
     except UnicodeDecodeError:
-        raise GGMLFileError(path, "is no UTF-8 text") from None
+        raise GGMLFileError(path, "is not UTF-8 text") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -133,9 +133,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(read_text(path))
     except (ValueError, RecursionError):
-        raise GGMLFileError(path, "is no JSON") from None
+        raise GGMLFileError(path, "is not JSON") from None
     if not isinstance(data, dict):
-        raise GGMLFileError(path, "is no JSON object")
+        raise GGMLFileError(path, "is not a JSON object")
     return data
 
 

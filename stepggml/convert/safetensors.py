@@ -33,9 +33,9 @@ class SafeTensors:
         try:
             table = json.loads(self.data[8 : 8 + n_bytes])
         except (ValueError, RecursionError):
-            raise GGMLFileError(self.path, "the header is no JSON", "is it a safetensors file?") from None
+            raise GGMLFileError(self.path, "the header is not JSON", "is it a safetensors file?") from None
         if not isinstance(table, dict):
-            raise GGMLFileError(self.path, "the header is no table of tensors")
+            raise GGMLFileError(self.path, "the header is not a table of tensors")
         self.start = 8 + n_bytes
         self.table: dict[str, Any] = {name: row for name, row in table.items() if name != "__metadata__"}
 

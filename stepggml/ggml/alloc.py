@@ -6,7 +6,7 @@ alloc_ctx.py.
 
 For each tensor it counts who still needs it (`n_children`) and who looks into its bytes (`n_views`). When both reach 0
 the tensor's bytes go back to the arena, and the next tensor may get them. That is why an old node read after the run
-shows somebody else's numbers.
+shows another tensor's numbers.
 
 Where C keeps the per-tensor records in a hash table keyed by address, a dict keyed by address does the same.
 """
@@ -154,7 +154,7 @@ def ggml_gallocr_is_allocated(galloc: ggml_gallocr, t: ggml_tensor) -> bool:
 def can_reuse_parent(galloc: ggml_gallocr, node: ggml_tensor, parent: ggml_tensor) -> bool:
     """Whether `node` may be written over `parent`, its operand:
 
-    nobody else needs those bytes, and both lie in them alike.
+    no other tensor needs those bytes, and both lie in them alike.
     """
     # only memory that this pass handed out may change hands
     if not ggml_gallocr_is_own(galloc, parent):
@@ -169,7 +169,7 @@ def can_reuse_parent(galloc: ggml_gallocr, node: ggml_tensor, parent: ggml_tenso
     if not same_layout:
         return False
     # node is the last one to read it.
-    # (C goes on to allow a view whose root nobody else uses. A view is never "own", so that branch cannot be reached.)
+    # (C goes on to allow a view whose root has no other use. A view is never "own", so that branch cannot be reached.)
     p_hn = ggml_gallocr_hash_get(galloc, parent)
     return p_hn.n_children == 1 and p_hn.n_views == 0
 
@@ -250,7 +250,7 @@ def count_uses(
 ) -> None:
     """Count children and views of every tensor, and place the inputs before all else. parents: each node's operands."""
     for i, node in enumerate(nodes):
-        # a view of a leaf (op NONE) is not counted: nobody computes it
+        # a view of a leaf (op NONE) is not counted: it is not computed
         if ggml_impl_is_view(node) and node.op != GGML_OP_NONE:
             ggml_gallocr_hash_get(galloc, node.view_src).n_views += 1
         if node.flags & GGML_TENSOR_FLAG_INPUT:

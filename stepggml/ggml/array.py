@@ -64,7 +64,7 @@ def tensor_view(tensor: ggml_tensor) -> memoryview:
     Raises GGMLAbort for any other tensor, and for one without data or whose buffer has been freed.
     """
     GGML_ASSERT(tensor.data != NULL, f"tensor {tensor.name!r} has no data yet")
-    GGML_ASSERT(tensor.type in LETTERS and ggml_is_contiguous(tensor), f"tensor {tensor.name!r} is no plain list")
+    GGML_ASSERT(tensor.type in LETTERS and ggml_is_contiguous(tensor), f"tensor {tensor.name!r} is not a plain list")
     check_memory(tensor)
     return memory_view(tensor.data, ggml_nbytes(tensor)).cast(LETTERS[tensor.type])
 

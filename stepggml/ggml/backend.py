@@ -323,7 +323,7 @@ def ggml_backend_view_init(tensor: ggml_tensor) -> None:
     """Point a view into its source, which already lies in a buffer."""
     GGML_ASSERT(tensor.buffer is None, "tensor {t.name!r} is placed already", t=tensor)
     view_src = tensor.view_src
-    GGML_ASSERT(view_src is not None, "tensor {t.name!r} is no view", t=tensor)
+    GGML_ASSERT(view_src is not None, "tensor {t.name!r} is not a view", t=tensor)
     buffer = view_src.buffer
     GGML_ASSERT(buffer is not None, "the source of view {t.name!r} is not placed yet", t=tensor)
     GGML_ASSERT(view_src.data != NULL, "the source of view {t.name!r} has no data yet", t=tensor)

@@ -4,8 +4,8 @@ a context.
 Mirrors: ggml/src/ggml-backend-impl.h, field by field and in its order.
 
 In C a table is a struct of function pointers, and the object beside it a struct with `iface` and `context`. Here a
-table is a named tuple, for nobody changes it, and an entry that is NULL in C is None. Tables are those of early 2025;
-[T] adds set/get_tensor_2d and graph_optimize. The functions that call through the tables are in backend.py.
+table is a named tuple, for it is not changed, and an entry that is NULL in C is None. Tables are those of early 2025;
+today's add set/get_tensor_2d and graph_optimize. The functions that call through the tables are in backend.py.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GGML_BACKEND_BUFFER_USAGE_COMPUTE = ggml_backend_buffer_usage.GGML_BACKEND_BUFFE
 
 
 class ggml_backend_dev_type(IntEnum):
-    """Kinds of device. [T] has IGPU and META as well."""
+    """Kinds of device. Today there are IGPU and META as well."""
 
     GGML_BACKEND_DEVICE_TYPE_CPU = 0
     GGML_BACKEND_DEVICE_TYPE_GPU = 1
@@ -81,7 +81,7 @@ class ggml_backend_buffer_type:
 
 
 class ggml_backend_buffer_i(NamedTuple):
-    """The 9 functions of a buffer [S]."""
+    """The 9 functions of a buffer of early 2025."""
 
     # (optional) free the buffer
     free_buffer: Callable[..., None] | None = None
@@ -117,7 +117,7 @@ class ggml_backend_buffer:
 
 
 class ggml_backend_i(NamedTuple):
-    """The 13 functions of a backend [S]; [T] has 16."""
+    """The 13 functions of a backend of early 2025; today there are 16."""
 
     get_name: Callable[..., str]
     free: Callable[..., None]

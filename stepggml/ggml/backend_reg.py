@@ -6,7 +6,7 @@ Mirrors: ggml/src/ggml-backend-reg.cpp.
 A backend is one file of stepggml/backends/, named as its function ggml_backend_<name>_reg says. They are found by
 looking into that folder, as C finds shared libraries by looking for libggml-<name>.so; a file that fails to load (a
 library is missing, say) is passed over with a message. Of several files for one backend the one with the highest
-score is taken. The CPU registers last: it is what remains when nobody else wants an op.
+score is taken. The CPU registers last: it is what remains when no other backend wants an op.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def ggml_backend_sched_graph_compute(sched: ggml_backend_sched, graph: ggml_cgra
 
 
 def ggml_backend_sched_graph_compute_async(sched: ggml_backend_sched, graph: ggml_cgraph) -> int:
-    """Start running a graph; allocate it first if nobody has. Returns a ggml_status."""
+    """Start running a graph; allocate it first if that is not done. Returns a ggml_status."""
     if not sched.is_reset and not sched.is_alloc:
         ggml_backend_sched_reset(sched)
     if not sched.is_alloc:
@@ -210,7 +210,7 @@ def ggml_backend_sched_alloc_splits(sched: ggml_backend_sched) -> bool:
         if ggml_gallocr_alloc_graph(sched.galloc, sched.graph):
             return True
 
-    # the buffers may move: nobody may be using them
+    # the buffers may move: they may not be in use
     ggml_backend_sched_synchronize(sched)
     ggml_gallocr_reserve_n(sched.galloc, sched.graph, sched.node_backend_ids, sched.leaf_backend_ids)
     if not ggml_gallocr_alloc_graph(sched.galloc, sched.graph):

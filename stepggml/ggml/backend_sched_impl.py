@@ -21,7 +21,7 @@ from .op import ggml_op_name
 from .tensor import ggml_nbytes, ggml_tensor, pointer_to
 
 GGML_SCHED_MAX_BACKENDS = 16
-GGML_SCHED_MAX_SPLIT_INPUTS = 10  # [T]: 30, then as many as it takes
+GGML_SCHED_MAX_SPLIT_INPUTS = 10  # today: 30, then as many as it takes
 GGML_SCHED_MAX_COPIES = 4
 
 # callback_eval(t, ask, user_data): "do you want to see t?" before, "here it is" after

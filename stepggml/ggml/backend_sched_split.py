@@ -5,7 +5,7 @@ Mirrors: ggml_backend_sched_split_graph of ggml/src/ggml-backend.cpp.
     1  what is settled: tensors that lie in memory already, inputs, ops with weights
     2  what is between settled nodes goes with its neighbours, above all to the faster backends
     3  what is still open goes where most operands are; what is settled may move up to a faster twin
-    4  operands that nobody claimed go with their view's root or their consumer
+    4  operands that no rule has claimed go with their view's root or their consumer
     5  a new split wherever the backend changes; operands from elsewhere become inputs of the split
 
 Each decision leaves its cause: the pass and the rule.
@@ -326,7 +326,7 @@ def pass_5_cut(sched: ggml_backend_sched, nodes: list[ggml_tensor], slots: list[
         # operands that the split's backend cannot use where they are
         for j, address in slots[i]:
             if sched.n_copies == 1 and ids[address] == split.backend_id:
-                # at hand, and nobody else uses another copy
+                # at hand, and another copy is not used elsewhere
                 continue
             src = tensor_at(address)
             usable = bring_operand(sched, split, src)

@@ -8,8 +8,8 @@ The order of nodes is the order in which a depth-first walk leaves them: operand
 Nothing sorts it afterwards, and some programs depend on that: a write into the KV cache stays ahead of the reads of it
 only since it was expanded first.
 
-The struct is that of early 2025 (80 bytes). [T] has 96: use_counts and uid came later. Leaves out: backward passes and
-the dot export.
+The struct is that of early 2025 (80 bytes). Today's has 96: use_counts and uid came later. Leaves out: backward
+passes and the dot export.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ def ggml_visit_parents(cgraph: ggml_cgraph, node: ggml_tensor) -> None:
         if not is_left_to_right:
             operands.reverse()
 
-        # the next operand that nobody has visited yet
+        # the next operand that has not been visited yet
         parent = None
         for slot in range(k, GGML_MAX_SRC):
             address = operands[slot]

@@ -87,8 +87,8 @@ _is_first_call = True
 def ggml_init(params: ggml_init_params) -> ggml_context:
     """Make a context. The first call of the process also starts the clock.
 
-    C: ggml_init; [S] fills a table half -> float there, too. Raises GGMLAbort when the memory is missing or not aligned
-    to 16.
+    C: ggml_init; early 2025 fills a table half -> float there, too. Raises GGMLAbort when the memory is missing or not
+    aligned to 16.
     """
     global _is_first_call
 

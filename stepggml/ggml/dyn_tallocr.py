@@ -3,7 +3,7 @@
 Mirrors: ggml_dyn_tallocr of ggml/src/ggml-alloc.c as of early 2025.
 
 It keeps a list of free blocks sorted by offset. The last block reaches to the end of an imaginary memory half as large
-as the address space; it is used only when no earlier hole fits. [T] keeps up to 16 such lists ("chunks").
+as the address space; it is used only when no earlier hole fits. Today there are up to 16 such lists ("chunks").
 """
 
 from __future__ import annotations

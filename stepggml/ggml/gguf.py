@@ -76,7 +76,7 @@ NUMBER_TYPES: dict[int, tuple[str, str, int]] = {
 
 
 def gguf_type_name(type: int) -> str:
-    """Short name such as "u32"; "unknown" for an id that is no type."""
+    """Short name such as "u32"; "unknown" for an id that is not a type."""
     if type == GGUF_TYPE_STRING:
         return "str"
     if type == GGUF_TYPE_ARRAY:
@@ -239,14 +239,14 @@ def plain_value(ctx: gguf_context, key_id: int, type: int) -> gguf_kv:
     """Pair number `key_id`, which must be a plain value of that type."""
     kv = kv_at(ctx, key_id)
     is_plain = kv.type == type and not kv.is_array
-    GGML_ASSERT(is_plain, f"key {kv.key!r} is no {gguf_type_name(type)}", got=gguf_type_name(kv.type))
+    GGML_ASSERT(is_plain, f"key {kv.key!r} is not {gguf_type_name(type)}", got=gguf_type_name(kv.type))
     return kv
 
 
 def array_value(ctx: gguf_context, key_id: int) -> gguf_kv:
     """Pair number `key_id`, which must be an array."""
     kv = kv_at(ctx, key_id)
-    GGML_ASSERT(kv.is_array, f"key {kv.key!r} is no array", got=gguf_type_name(kv.type))
+    GGML_ASSERT(kv.is_array, f"key {kv.key!r} is not an array", got=gguf_type_name(kv.type))
     return kv
 
 
@@ -277,7 +277,7 @@ def gguf_get_arr_str(ctx: gguf_context, key_id: int, i: int) -> str:
 def gguf_get_val_data(ctx: gguf_context, key_id: int) -> memoryview:
     """A plain number where it is, as an array of one. Aborts for strings and arrays."""
     kv = kv_at(ctx, key_id)
-    GGML_ASSERT(not kv.is_array and kv.type != GGUF_TYPE_STRING, f"key {kv.key!r} is no plain number")
+    GGML_ASSERT(not kv.is_array and kv.type != GGUF_TYPE_STRING, f"key {kv.key!r} is not a plain number")
     return kv.data
 
 
@@ -332,7 +332,7 @@ def gguf_get_val_bool(ctx: gguf_context, key_id: int) -> bool:
 
 
 def gguf_get_val_str(ctx: gguf_context, key_id: int) -> str:
-    """A plain string. Bytes that are no UTF-8 are shown as U+FFFD."""
+    """A plain string. Bytes that are not UTF-8 are shown as U+FFFD."""
     kv = plain_value(ctx, key_id, GGUF_TYPE_STRING)
     return kv.data_string[0].decode("utf-8", "replace")
 
@@ -367,7 +367,7 @@ def gguf_get_tensor_name(ctx: gguf_context, tensor_id: int) -> str:
 
 
 def gguf_get_tensor_ne(ctx: gguf_context, tensor_id: int) -> Sequence[int]:
-    """Four dimensions, the fastest first. [T] only."""
+    """Four dimensions, the fastest first. Early 2025 does not have it."""
     return info_at(ctx, tensor_id).ne
 
 

@@ -332,7 +332,7 @@ def read_tensor_info(gr: gguf_reader, i: int) -> gguf_tensor_info:
     name = raw_name.decode("utf-8", "replace")
     # stepggml: a name in memory is text that ends with a NUL
     if b"\0" in raw_name or name.encode() != raw_name:
-        raise gr.error(f"the name of tensor {i} is no text: {raw_name!r}")
+        raise gr.error(f"the name of tensor {i} is not text: {raw_name!r}")
 
     n_dims = gr.read_u32(what)
     if n_dims > GGML_MAX_DIMS:

@@ -35,7 +35,7 @@ GGML_FILE_MAGIC = 0x67676D6C  # "ggml", on disk 6c 6d 67 67
 GGML_FILE_VERSION = 2
 GGML_QNT_VERSION = 2
 GGML_QNT_VERSION_FACTOR = 1000
-GGML_KQ_MASK_PAD = 64  # [T]: gone, masks are no longer padded
+GGML_KQ_MASK_PAD = 64  # today: gone, masks are no longer padded
 
 # What every aligned malloc of ggml's aligns to: one cache line.
 MALLOC_ALIGNMENT = 64

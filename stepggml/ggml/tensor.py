@@ -330,7 +330,7 @@ def ggml_set_input(tensor: ggml_tensor) -> None:
 
 
 def ggml_set_output(tensor: ggml_tensor) -> None:
-    """The allocator never reuses an output's memory. [T] also flags the chain of view sources."""
+    """The allocator never reuses an output's memory. Today the chain of view sources is flagged as well."""
     tensor.flags |= GGML_TENSOR_FLAG_OUTPUT
 
 

@@ -18,7 +18,7 @@ QK_K = 256
 
 
 class ggml_type(IntEnum):
-    """Type ids as stored in files. 4, 5, 31-33 and 36-38 are retired formats. [T]: the count is 43."""
+    """Type ids as stored in files. 4, 5, 31-33 and 36-38 are retired formats. Today the count is 43."""
 
     GGML_TYPE_F32 = 0
     GGML_TYPE_F16 = 1
@@ -141,7 +141,7 @@ def ggml_get_type_traits(type: int) -> ggml_type_traits:
 
 
 def ggml_type_name(type: int) -> str:
-    """Lower-case name such as "f16"; "NONE" for an id that is no type."""
+    """Lower-case name such as "f16"; "NONE" for an id that is not a type."""
     traits = type_traits.get(type)
     if traits is None:
         return "NONE"

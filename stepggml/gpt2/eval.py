@@ -32,7 +32,7 @@ from .model import gpt2_model
 
 
 class EvalError(RuntimeError):
-    """An evaluation that cannot be done: too many tokens, an id that is no token, a position never learned."""
+    """An evaluation that cannot be done: too many tokens, an id that is not a token, a position never learned."""
 
 
 def gpt2_eval(

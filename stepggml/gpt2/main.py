@@ -161,7 +161,7 @@ def reserve_worst_case(model: gpt2_model, n_batch: int) -> ggml_gallocr:
 
 
 def tokenize_prompt(model: gpt2_model, vocab: gpt_vocab, params: gpt_params) -> list[int]:
-    """The prompt's token ids. Raises EvalError when there are none, too many, or some that are no tokens."""
+    """The prompt's token ids. Raises EvalError when there are none, too many, or some that are not tokens."""
     if params.tokens is not None:
         embd_inp = list(params.tokens)
     else:

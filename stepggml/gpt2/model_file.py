@@ -166,7 +166,7 @@ class ModelFile:
 def read_halves(fd: int, view: memoryview, offset: int) -> int:
     """Fill `view` from byte `offset` of a file. Returns how many bytes were read in one piece from the start on.
 
-    The time goes into copying from the page cache to memory that nobody has touched yet, so two threads take half of it
+    The time goes into copying from the page cache to memory that was never touched, so two threads take half of it
     each; for a few bytes one is enough.
     """
     if len(view) < MIN_HALVED:

@@ -15,7 +15,7 @@ import re
 
 from ..ggml import GGML_LOG_WARN
 
-# What one word is. The classes are those of the C locale, so a byte of 128 or more is no letter: it counts as
+# What one word is. The classes are those of the C locale, so a byte of 128 or more is not a letter: it counts as
 # punctuation.
 WORD = re.compile(
     rb"'s|'t|'re|'ve|'m|'ll|'d"

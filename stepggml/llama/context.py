@@ -199,7 +199,7 @@ class llama_context:
 def llama_backend_init() -> None:
     """Once per program, before anything else: starts the clock and fills the half -> float table."""
     ggml_time_init()
-    # the very first ggml_init fills the table; [T] also loads backends here
+    # the very first ggml_init fills the table; today backends are loaded here, too
     params = ggml_init_params(mem_size=0, mem_buffer=NULL, no_alloc=False)
     ctx = ggml_init(params)
     ggml_free(ctx)

@@ -1,9 +1,9 @@
-"""llama_file: a file that knows its size and complains when it is shorter than somebody believes.
+"""llama_file: a file that knows its size and complains when it is shorter than a caller believes.
 
 Mirrors: struct llama_file of llama.cpp/src/llama-mmap.cpp.
 
-Errors: C throws std::runtime_error; here the same words are a GGMLFileError. [T] can also read around the page cache.
-Leaves out: the Windows branch.
+Errors: C throws std::runtime_error; here the same words are a GGMLFileError. Leaves out: the
+Windows branch, and reading around the page cache, as today's can.
 """
 
 from __future__ import annotations

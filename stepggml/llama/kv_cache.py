@@ -290,7 +290,7 @@ def llama_kv_cache_seq_rm(cache: llama_kv_cache, seq_id: int, p0: int, p1: int) 
         else:
             continue
         if cell.is_empty():
-            # nobody needs it any more
+            # it is not needed any more
             cache.used -= 1
             cell.clear()
             new_head = min(new_head, i)

@@ -150,7 +150,7 @@ class llm_build_context:
     def build_inp_KQ_mask(self) -> ggml_tensor:
         """Which cell (ne0) each token (ne1) may look at: 0 yes, -inf no. One mask serves all heads."""
         n_kv = self.n_kv
-        # [T]: rows are no longer padded
+        # today: rows are no longer padded
         n_rows = GGML_PAD(self.n_tokens, GGML_KQ_MASK_PAD)
         inp_KQ_mask = ggml_new_tensor_2d(self.ctx0, GGML_TYPE_F32, n_kv, n_rows)  # ne = [n_kv, n_rows]
         self.cb(inp_KQ_mask, "KQ_mask", -1)

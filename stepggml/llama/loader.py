@@ -149,7 +149,7 @@ class llama_model_loader(Keys):
             self.use_mmap = False
 
     def close(self) -> None:
-        """Close the files. Mappings that nobody has taken over are unmapped. C: the destructor."""
+        """Close the files. Mappings that were not taken over are unmapped. C: the destructor."""
         for file in self.files:
             file.close()
         for mapping in self.mappings:

@@ -197,7 +197,7 @@ def make_sampler(params: common_params) -> llama_sampler_chain:
 
 
 def tokenize_prompt(model: llama_model, ctx: llama_context, params: common_params) -> list[int]:
-    """The prompt's token ids. Raises DecodeError when there are none, too many, or some that are no tokens."""
+    """The prompt's token ids. Raises DecodeError when there are none, too many, or some that are not tokens."""
     if params.tokens is not None:
         embd_inp = list(params.tokens)
     else:

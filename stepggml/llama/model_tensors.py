@@ -232,7 +232,7 @@ def check_alignment(ml: llama_model_loader) -> None:
     """stepggml: data on odd addresses cannot be used in place; C aborts."""
     alignment = gguf_get_alignment(ml.meta)
     if ml.use_mmap and alignment % CPU_BUFFER_ALIGNMENT != 0:
-        what = f"alignment {alignment} is no multiple of {CPU_BUFFER_ALIGNMENT}"
+        what = f"alignment {alignment} is not a multiple of {CPU_BUFFER_ALIGNMENT}"
         GGML_LOG_WARN(f"load_tensors: {what}: the file is read instead of mapped\n")
         ml.use_mmap = False
 

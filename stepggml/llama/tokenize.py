@@ -113,7 +113,7 @@ def tokenize_spm(vocab: llama_vocab, fragments: list[Fragment], output: list[int
 
 
 def tokenize_bpe(vocab: llama_vocab, fragments: list[Fragment], output: list[int]) -> None:
-    """Each text between special tokens by itself. Bytes that are no UTF-8 count as U+FFFD."""
+    """Each text between special tokens by itself. Bytes that are not UTF-8 count as U+FFFD."""
     session = llm_tokenizer_bpe_session(vocab)
     for fragment in fragments:
         if isinstance(fragment, int):

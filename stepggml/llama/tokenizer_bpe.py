@@ -92,7 +92,7 @@ class llm_tokenizer_bpe_session:
         self.add_new_bigram(left, left_symbol.next)
 
     def append_tokens(self, output: list[int]) -> None:
-        """The ids of the symbols left over. One that is no token goes byte by byte; bytes that are none are lost."""
+        """The ids of the symbols left over. One that is not a token goes byte by byte; bytes that are none are lost."""
         for symbol in self.symbols:
             if symbol.text == b"":
                 continue

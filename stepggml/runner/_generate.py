@@ -56,7 +56,7 @@ def generate(program: Program, options: RunOptions, put_token: Callable[[int, by
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """While inside, nobody looks for garbage. A vocabulary is a hundred thousand objects, none of them garbage: looking
+    """While inside, garbage is left. A vocabulary is a hundred thousand objects, none of them garbage: looking
     through them again and again takes a tenth of the time to the first token.
     """
     was_enabled = gc.isenabled()
@@ -89,7 +89,7 @@ def evaluate_prompt(evaluator: Evaluator, put_token: Callable[[int, bytes], bool
 def predict(
     evaluator: Evaluator, logits: memoryview | None, put_token: Callable[[int, bytes], bool], run: QuickRun
 ) -> None:
-    """Token after token. The last one is not evaluated: nobody asks what comes after it."""
+    """Token after token. The last one is not evaluated: what comes after it is not wanted."""
     while logits is not None and len(run.tokens) < evaluator.n_predict:
         t_start_us = ggml_time_us()
         id = evaluator.pick(logits)

@@ -58,7 +58,7 @@ class LlamaProgram:
         self.path = path
 
     def info(self) -> ModelInfo:
-        """The keys that are no arrays, the vocabulary in numbers, the tensors."""
+        """The keys that are not arrays, the vocabulary in numbers, the tensors."""
         ml = llama_model_loader(self.path)
         try:
             file_size = sum(file.size for file in ml.files)
@@ -155,7 +155,7 @@ class LlamaEvaluator:
         self.backend = params.backend or "CPU"
 
     def reachable_ctx(self) -> int:
-        """How many tokens the run can come to; 0, the model's own number, when that is no fewer.
+        """How many tokens the run can come to; 0, the model's own number, when that is not fewer.
 
         Each channel of the values lies by itself, a context apart from the next: one token in a cache for 8192 touches
         as many pages as there are channels.

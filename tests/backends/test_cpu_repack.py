@@ -163,7 +163,7 @@ def test_the_device_offers_it(device, monkeypatch):
 
 @by_type
 def test_what_is_set_is_read(type, matrix):
-    """In one piece, and piece by piece with cuts anywhere; the last rows are no group."""
+    """In one piece, and piece by piece with cuts anywhere; the last rows do not make a group."""
     rows = packed_rows(type, 37, 256)
     whole = matrix(type, 256, 37, rows)
     assert whole.extra.to_bytes(8, "little") == b"16 rows\0"
@@ -346,7 +346,7 @@ def test_every_part_is_done_and_an_error_comes_out(failing: int) -> None:
     assert sorted(done) == [i for i in range(4) if i != failing]
 
 
-def test_weights_stay_where_nobody_wants_them_moved(ctx, device, monkeypatch) -> None:
+def test_weights_stay_where_they_are_not_to_move(ctx, device, monkeypatch) -> None:
     matrix = g.ggml_new_tensor_2d(ctx, g.GGML_TYPE_Q4_0, 64, 32)
     monkeypatch.setenv("STEPGGML_REPACK", "0")
     assert proc(device, "repack_mapped")([matrix]) is None

@@ -63,7 +63,7 @@ def test_forced_kernels_that_do_not_exist() -> None:
 
 
 def test_text_that_is_no_utf_8() -> None:
-    """Bytes go in and out as they are; a prompt that is no UTF-8 is a prompt like any other."""
+    """Bytes go in and out as they are; a prompt that is not UTF-8 is a prompt like any other."""
     arguments = [os.fsencode(part) for part in [*COMMAND, "run", "-n", "0", "-p"]]
     result = subprocess.run([*arguments, b"a\xffb"], capture_output=True, env=environment())
     assert result.stdout == b"a\xffb\n"

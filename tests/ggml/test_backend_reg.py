@@ -77,7 +77,7 @@ def test_nothing_there(tmp_path: Path, registry: ggml_backend_registry) -> None:
 
 
 def test_files_that_cannot_be_used(tmp_path: Path, registry: ggml_backend_registry) -> None:
-    (tmp_path / "lacking.py").write_text("import a_library_that_nobody_has\n")
+    (tmp_path / "lacking.py").write_text("import a_library_that_is_not_there\n")
     (tmp_path / "broken.py").write_text("def ggml_backend_broken_reg(:\n")
     put(tmp_path, "old.py", version=2, name="old")
     put(tmp_path, "misnamed.py", name="another")
@@ -89,7 +89,7 @@ def test_files_that_cannot_be_used(tmp_path: Path, registry: ggml_backend_regist
 
 def test_a_broken_variant_does_not_hide_a_good_one(tmp_path: Path, registry: ggml_backend_registry) -> None:
     put(tmp_path, "toy.py", 1)
-    (tmp_path / "toy-wide.py").write_text("import a_library_that_nobody_has\n")
+    (tmp_path / "toy-wide.py").write_text("import a_library_that_is_not_there\n")
     ggml_backend_load_best("toy", True, tmp_path)
     assert names(registry) == ["toy"]
 

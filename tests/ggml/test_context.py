@@ -95,7 +95,7 @@ def test_objects_form_a_list_through_the_pool(ctx) -> None:
         tensor = ggml_get_next_tensor(ctx, tensor)
     assert walked == found
     assert ggml_get_tensor(ctx, "last") == last
-    assert ggml_get_tensor(ctx, "nobody") is None
+    assert ggml_get_tensor(ctx, "missing") is None
 
 
 @pytest.mark.parametrize(

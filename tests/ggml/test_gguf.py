@@ -106,7 +106,7 @@ def test_every_type_of_value(tmp_path: Path) -> None:
     strings = gguf_find_key(ctx, "strings")
     assert [gguf_get_arr_str(ctx, strings, i) for i in range(3)] == ["", "a", "bc"]
     assert gguf_find_key(ctx, "nothing") == -1
-    with pytest.raises(GGMLAbort, match="is no u32"):
+    with pytest.raises(GGMLAbort, match="is not u32"):
         gguf_get_val_u32(ctx, strings)
     with pytest.raises(GGMLAbort, match="no such key"):
         gguf_get_kv_type(ctx, -1)

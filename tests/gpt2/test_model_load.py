@@ -1,4 +1,4 @@
-"""Loading .bin files: ggml's checks and messages in their order, and what happens to files that are no models."""
+"""Loading .bin files: ggml's checks and messages in their order, and what happens to files that are not models."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_nan_weights_load(load) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# files that are no models
+# files that are not models
 
 
 def spoil_shape(file: FileModel) -> None:

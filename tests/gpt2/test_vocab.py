@@ -62,7 +62,7 @@ def words(text: bytes) -> list[bytes]:
         (b"\ta", [b"\t", b"a"]),
         (b"x_y", [b"x", b"_", b"y"]),
         (b"'S", [b"'", b"S"]),
-        # a byte of 128 or more is no letter in the C locale
+        # a byte of 128 or more is not a letter in the C locale
         ("é à".encode(), ["é".encode(), b" \xc3\xa0"]),
         ("naïve".encode(), [b"na", "ï".encode(), b"ve"]),
         (b"a\0b", [b"a", b"\0", b"b"]),

@@ -80,7 +80,7 @@ def test_every_byte_survives(gpt2: llama_vocab, spm: llama_vocab) -> None:
     text = "".join(chr(c) for c in (*range(256), 0x3042, 0x1F600, 0xE000)).encode()
     for vocab in (gpt2, spm):
         assert llama_detokenize(vocab, llama_tokenize(vocab, text, False, False), True) == text
-    # SPM falls back to bytes, so it keeps even what is no UTF-8
+    # SPM falls back to bytes, so it keeps even what is not UTF-8
     assert llama_detokenize(spm, llama_tokenize(spm, b"a\xff\x80b", False, False), True) == b"a\xff\x80b"
     assert llama_tokenize(gpt2, b"\xff", False, False) == llama_tokenize(gpt2, "\ufffd".encode(), False, False)
 

@@ -208,7 +208,7 @@ def test_bad_files_are_one_line(capsys, tmp_path: Path, command: list[str]) -> N
     assert "bad magic" in said["noise"]
     assert "bad GGUF version: 0" in said["gguf"]
     assert fails(capsys, [*command, "-m", str(tmp_path)]).endswith("failed to open (is a directory)")
-    assert "no such file" in fails(capsys, [*command, "-m", str(tmp_path / "nobody")])
+    assert "no such file" in fails(capsys, [*command, "-m", str(tmp_path / "missing")])
 
 
 def test_a_name_that_would_break_the_line(capsys, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_what_cannot_be_quantized(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert "same file" in one_line(capfd, ["quantize", model, model, "q4_0"], 2)
     assert "no such file" in one_line(capfd, ["quantize", str(tmp_path / "nothing"), out, "q4_0"])
     text = tmp_path / "text"
-    text.write_text("this is no model at all")
+    text.write_text("this is not a model at all")
     assert "bad magic" in one_line(capfd, ["quantize", str(text), out, "q4_0"])
     data = (DATA / "tiny-f32.bin").read_bytes()
     text.write_bytes(data[: len(data) // 2])
@@ -218,14 +218,14 @@ def test_bad_checkpoints(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> N
         return change
 
     fails(lambda folder: (folder / "config.json").unlink(), "config.json: failed to open")
-    fails(lambda folder: (folder / "config.json").write_text("{"), "config.json: is no JSON")
-    fails(lambda folder: (folder / "config.json").write_text("[1]"), "is no JSON object")
-    fails(lambda folder: (folder / "vocab.json").write_bytes(b"\xff"), "is no UTF-8 text")
+    fails(lambda folder: (folder / "config.json").write_text("{"), "config.json: is not JSON")
+    fails(lambda folder: (folder / "config.json").write_text("[1]"), "is not a JSON object")
+    fails(lambda folder: (folder / "vocab.json").write_bytes(b"\xff"), "is not UTF-8 text")
     fails(lambda folder: (folder / "merges.txt").unlink(), "merges.txt: failed to open")
     fails(lambda folder: (folder / "model.safetensors").unlink(), "no such file")
     fails(lambda folder: (folder / "model.safetensors").write_bytes(b"123"), "ends inside its header")
     fails(lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 64), "bad header length")
-    fails(lambda folder: (folder / "model.safetensors").write_bytes(struct.pack("<Q", 4) + b"nope"), "is no JSON")
+    fails(lambda folder: (folder / "model.safetensors").write_bytes(struct.pack("<Q", 4) + b"nope"), "is not JSON")
     fails(config(model_type="llama"), "model_type is 'llama'")
     fails(config(n_layer=3), "missing tensor 'transformer.h.2.ln_1.weight'")
     fails(config(n_layer=-1), "bad value of n_layer")

@@ -126,7 +126,7 @@ end = 1
 
 @pytest.mark.parametrize("limit", [512 * MIB, 0])
 def test_inputs_written_through_their_address(tmp_path, limit):
-    """Nobody is told of such a write; the engine notices it, and going back across it is exact all the same."""
+    """Such a write is not announced; the engine notices it, and going back across it is exact all the same."""
     script = tmp_path / "direct.py"
     script.write_text(SCRIPT)
     one = Session(script_program(str(script)), limit)

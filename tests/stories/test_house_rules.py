@@ -151,7 +151,7 @@ def test_functions_fit_a_screen() -> None:
 
 
 def test_no_names_of_places() -> None:
-    """Nothing the project ships names a folder of somebody's machine."""
+    """Nothing the project ships names a folder of one machine."""
     pattern = re.compile(r"/(?:work|home|root|tmp/bash_jobs)/")
     found = []
     for path in [*sources(), *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "Makefile"]:

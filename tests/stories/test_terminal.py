@@ -98,8 +98,8 @@ def test_ctrl_c(screen: Screen) -> None:
         screen.until(lambda: "interrupt" not in screen.text)
         screen.type(line, ENTER)
         screen.until(lambda: not screen.is_reading())
-        screen.press_until(CTRL_C, "interrupt")
-        at_prompt(screen)
+        screen.press_until(CTRL_C, screen.is_reading)
+        at_prompt(screen, "interrupt")
         screen.type("p 40 + 2", ENTER)
         at_prompt(screen, "= 42")
     # inside a definition it gives the definition up
@@ -115,8 +115,8 @@ def test_resize(screen: Screen) -> None:
     screen.type("c", ENTER)
     screen.until(lambda: not screen.is_reading())
     screen.resize(132, 50)  # while it runs
-    screen.press_until(CTRL_C, "interrupt")
-    at_prompt(screen)
+    screen.press_until(CTRL_C, screen.is_reading)
+    at_prompt(screen, "interrupt")
     screen.type("ctx", ENTER)
     at_prompt(screen)
     assert any(100 < len(line) <= 132 for line in screen.lines)

@@ -160,7 +160,7 @@ def test_6_shared_memory(ask: object) -> None:
     data = [session.tensor(i).data for i in range(8)]
     assert data[7] == data[6] and data[3] != data[2]
     seven, three = text.split("why alloc node_3")
-    assert "in place of node_6" in seven and "nobody reads node_6 after this" in seven
+    assert "in place of node_6" in seven and "no node reads node_6 after this" in seven
     assert "not in place: NORM is not one of the ops that may be" in three
 
 

@@ -1,6 +1,6 @@
 """Writes docs/twelve-questions.md: the twelve questions, the commands, and what they show on the built-in model.
 
-python tests/make_twelve_questions.py
+python tests/support/make_twelve_questions.py
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ What everyone asks who wants to understand ggml by stepping through it. Each is 
 the stop named above them; most work from any other stop as well. The output is that of the built-in model, with 2
 threads, on an 110 columns wide page; addresses, and the last digits of some numbers, differ from machine to machine.
 
-`python tests/make_twelve_questions.py` writes this page anew. `tests/test_twelve_questions.py` asks the questions and
-checks the answers with arithmetic of its own. `stepggml debug` opens the prompt.
+`python tests/support/make_twelve_questions.py` writes this page anew.
+`tests/stories/test_twelve_questions.py` asks the questions and checks the answers with arithmetic of its own.
+`stepggml debug` opens the prompt.
 """
 
 

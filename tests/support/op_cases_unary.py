@@ -44,7 +44,7 @@ def unary(
         tensor, values = make.contents[-1]
         values = values * 5
         values[:4] = [0.0, -0.0, 20.0, -20.0]
-        # exp of more is no half any more
+        # exp of more does not fit a half any more
         values = np.clip(values, -11, 11)
         make.contents[-1] = (tensor, values)
         if inplace:

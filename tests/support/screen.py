@@ -38,7 +38,7 @@ class Screen:
         self.status: int | None = None
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            base = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "HOME": "/dev/null/nobody"}
+            base = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "HOME": "/dev/null/home"}
             kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
             os.chdir(ROOT)
             time.sleep(0.05)  # until the window has its size

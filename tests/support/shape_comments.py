@@ -43,7 +43,7 @@ def check(promise: tuple[str, str], frame: FrameType, where: str) -> str | None:
         return f"{where}: {expression} cannot be evaluated: {error}"
     tensor = eval(variable, frame.f_globals, frame.f_locals)
     if not isinstance(tensor, ggml_tensor):
-        return f"{where}: {variable} is no tensor"
+        return f"{where}: {variable} is not a tensor"
     padded = [*promised, 1, 1, 1][:4]
     if list(tensor.ne) != padded:
         return f"{where}: {variable} has ne {list(tensor.ne)}, the comment says {expression} = {padded}"

@@ -84,7 +84,7 @@ QUESTIONS = (
         "the logits",
         ("token",),
         ("why alloc node_7", "why alloc node_3"),
-        "An op that can work in place takes over its operand's memory if nobody else reads it.",
+        "An op that can work in place takes over its operand's memory if no other node reads it.",
     ),
     Question(
         7,

@@ -131,7 +131,7 @@ class Inputs:
 
 
 def add_matrices(ctx, inputs, outs):
-    """MUL_MAT with every weight type, few and many columns; grouped heads; operands that are no rows in memory."""
+    """MUL_MAT with every weight type, few and many columns; grouped heads; operands that are not rows in memory."""
     x = inputs.add("x", GGML_TYPE_F32, K, 3)
     many = inputs.add("many", GGML_TYPE_F32, K, 9)
     for name, type in WEIGHT_TYPES.items():

@@ -26,7 +26,7 @@ cdef inline bint is_number(int64_t at) noexcept nogil:
 cdef class Growth:
     """The 8-byte words of a pool that change, and what a step of each counter adds to them.
 
-    Two op_params share a word. That is no matter while neither passes 32 bits: the word grows evenly, too.
+    Two op_params share a word. That does not matter while neither passes 32 bits: the word grows evenly, too.
     """
     cdef int64_t *pool
     cdef array.array words     # indices, rising

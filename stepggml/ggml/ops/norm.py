@@ -89,7 +89,7 @@ def check_norm(dst: ggml_tensor) -> None:
 def ggml_compute_forward_norm(params: ggml_compute_params, dst: ggml_tensor) -> None:
     """y = (x - mean) / sqrt(var + eps), row by row. Work: row ir belongs to thread ir mod nth.
 
-    [T] keeps the mean's sum in float32.
+    Today the mean's sum is kept in float32.
     """
     check_norm(dst)
     src0 = dst.src[0]

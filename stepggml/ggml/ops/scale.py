@@ -2,7 +2,7 @@
 
 Mirrors: ggml_scale_impl of ggml/src/ggml.c, ggml_compute_forward_scale of ggml/src/ggml-cpu/ops.cpp.
 
-[T] adds a bias in op_params[1].
+Today there is a bias in op_params[1].
 """
 
 from __future__ import annotations

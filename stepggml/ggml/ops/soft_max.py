@@ -7,7 +7,7 @@ Mirrors: ggml_soft_max_impl of ggml/src/ggml.c, ggml_compute_forward_soft_max_f3
 The sum is double. exp is float32: C's SIMD builds use a polynomial good to 1.5 units in the last place, here it is
 rounded once. A row of nothing but -inf gives NaN, as in C.
 
-Leaves out: SOFT_MAX_BACK. [T] adds sinks, and masks whose ne[2] and ne[3] repeat.
+Leaves out: SOFT_MAX_BACK. Today there are sinks, and masks whose ne[2] and ne[3] repeat.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def alibi_slope(head: int, n_head: int, max_bias: float) -> np.float32:
 
 
 def ggml_compute_forward_soft_max(params: ggml_compute_params, dst: ggml_tensor) -> None:
-    """Softmax of each row. Work: blocks of rows per thread ([T]: interleaved).
+    """Softmax of each row. Work: blocks of rows per thread (today: interleaved).
 
     C keeps the scaled and masked row in its thread's slice of the work buffer; here that row is the array w.
     """

@@ -99,7 +99,7 @@ def new_reshape_node(ctx: ggml_context, a: ggml_tensor, n_dims: int, ne: Sequenc
 
 
 def ggml_reshape(ctx: ggml_context, a: ggml_tensor, b: ggml_tensor) -> ggml_tensor:
-    """a in the shape of b. b gives its shape only, it is no source."""
+    """a in the shape of b. b gives its shape only, it is not a source."""
     return new_reshape_node(ctx, a, GGML_MAX_DIMS, b.ne)
 
 

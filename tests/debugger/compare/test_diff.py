@@ -193,7 +193,7 @@ def test_thread_counts_do_not_matter(session: Session) -> None:
 
 @pytest.mark.parametrize("what", ["backend cpu ref", "kernels base"])
 def test_what_was_never_used_before(what: str) -> None:
-    """In a process of its own: nobody else has filled a table that GELU looks into."""
+    """In a process of its own: no other test has filled a table that GELU looks into."""
     code = f"""
 import sys, stepggml
 with stepggml.Session.open({str(DATA / "tiny-f16.bin")!r}, tokens={PROMPT!r}, n_predict=2, n_ctx=64, n_threads=1) as s:

@@ -216,7 +216,7 @@ class AllocAnswer:
         name = self.name(check.parent)
         layout = check.same_type and check.same_shape and check.same_strides
         others = self.readers_after(check.parent, step)
-        readers = f"nobody reads {name} after this" if check.n_children <= 1 else f"{name} is read again by {others}"
+        readers = f"no node reads {name} after this" if check.n_children <= 1 else f"{name} is read again by {others}"
         rules = [
             ReuseRule("its bytes belong to this pass" if check.own else self.not_own_text(check), check.own),
             ReuseRule(f"{name} is not an output" if not check.output else f"{name} is an output", not check.output),
