@@ -24,7 +24,7 @@ def execute(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(found))
     else:
-        print(as_text(found))
+        print(registry_text(found))
     return 0
 
 
@@ -64,7 +64,7 @@ def kernel_list() -> list[dict[str, Any]]:
     return variants
 
 
-def as_text(found: dict[str, Any]) -> str:
+def registry_text(found: dict[str, Any]) -> str:
     """The list for people."""
     lines = ["backends (the first that wants an op gets it)"]
     for kind in found["backends"]:

@@ -225,7 +225,7 @@ def results(args: argparse.Namespace, progress: Progress) -> Iterator[Result]:
         machines = measure_machine(args.threads)
     for path, backend, n_threads in itertools.product(args.model, args.backend, args.threads):
         progress.show(f"{path}: loading")
-        evaluator = open_program(path).start(run_options(args, path, backend, n_threads), quick=True)
+        evaluator = open_program(path).start(evaluator_options(args, path, backend, n_threads), quick=True)
         try:
             runner = Runner(evaluator)
             for case in all_cases(args):
@@ -236,7 +236,7 @@ def results(args: argparse.Namespace, progress: Progress) -> Iterator[Result]:
             evaluator.close()
 
 
-def run_options(args: argparse.Namespace, path: str, backend: str, n_threads: int) -> RunOptions:
+def evaluator_options(args: argparse.Namespace, path: str, backend: str, n_threads: int) -> RunOptions:
     """A context just large enough for all tests."""
     from ..runner import RunOptions
 

@@ -35,11 +35,11 @@ def execute(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(info._asdict()))
     else:
-        print(as_text(info))
+        print(model_text(info))
     return 0
 
 
-def as_text(info: ModelInfo) -> str:
+def model_text(info: ModelInfo) -> str:
     """The description for people."""
     lines = [f"{one_line(info.model)}: {info.format}, {info.file_size:,} bytes", ""]
     lines.append("hyper-parameters")

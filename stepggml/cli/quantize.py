@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_verbose_option(parser)
 
 
-def show_progress(done: int, total: int, line: str) -> None:
+def show_tensors_done(done: int, total: int, line: str) -> None:
     """A line per tensor on a terminal."""
     if sys.stderr.isatty():
         print(f"[{100 * done // max(total, 1):3d} %] {line}", file=sys.stderr)
@@ -82,11 +82,11 @@ def quantize_gguf(args: argparse.Namespace, output: str) -> None:
     from ..llama.quantize import llama_model_quantize
 
     names = {member.name.removeprefix("GGML_TYPE_").lower(): member.value for member in ggml_type}
-    llama_model_quantize(args.input, output, names[args.type], show_progress)
+    llama_model_quantize(args.input, output, names[args.type], show_tensors_done)
 
 
 def quantize_bin(args: argparse.Namespace, output: str) -> None:
     """With the gpt-2 example's."""
     from ..gpt2.quantize import gpt2_model_quantize
 
-    gpt2_model_quantize(args.input, output, BIN_FTYPES[args.type], show_progress)
+    gpt2_model_quantize(args.input, output, BIN_FTYPES[args.type], show_tensors_done)

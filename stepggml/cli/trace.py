@@ -95,14 +95,14 @@ def trace(evaluator: Evaluator, writer: Writer) -> None:
     logits = None
     for number in range(n_evals):
         tokens = batches[number] if number < len(batches) else [evaluator.pick(logits)]
-        show_progress(number, n_evals)
+        show_evals_done(number, n_evals)
         writer.start_eval(number, evaluator, len(tokens))
         logits = evaluator.eval(tokens)
         writer.line(result_record(logits))
-    show_progress(n_evals, n_evals)
+    show_evals_done(n_evals, n_evals)
 
 
-def show_progress(done: int, total: int) -> None:
+def show_evals_done(done: int, total: int) -> None:
     """A counter on stderr, if that is a terminal."""
     if sys.stderr.isatty():
         end = "\n" if done == total else ""

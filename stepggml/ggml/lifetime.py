@@ -75,11 +75,6 @@ def buffer_at(address: int) -> ggml_backend_buffer | None:
     return _living.get(address)
 
 
-def freed_at(address: int) -> freed_buffer | None:
-    """What is remembered of a freed buffer."""
-    return _freed.get(address)
-
-
 def freed_text(freed: freed_buffer) -> str:
     """Which buffer, and the line that freed it."""
     place = f"{os.path.basename(freed.file)}:{freed.line}"

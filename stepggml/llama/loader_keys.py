@@ -113,13 +113,6 @@ class Keys:
         GGML_LOG_INFO(f"using metadata override '{key}' = {value}\n")
         return value
 
-    def get_arr_n(self, kid: str, required: bool = True) -> int:
-        """Number of elements of an array; 0 when it is absent and not required."""
-        key_id = self.find_array(kid, required)
-        if key_id < 0:
-            return 0
-        return gguf_get_arr_n(self.meta, key_id)
-
     def find_array(self, kid: str, required: bool) -> int:
         """Number of the pair that holds an array; -1 when it is absent and not required."""
         key = self.llm_kv(kid)

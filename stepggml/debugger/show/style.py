@@ -6,7 +6,6 @@ A `Line` is a row of (style, text) spans. Styles are the keys of STYLES.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 # What each style stands for. A renderer has a look for each; an unknown one looks like plain text.
 STYLES = (
@@ -83,23 +82,6 @@ class Line:
                 found.spans.append((style, piece))
             position += len(text)
         return found
-
-
-def as_line(value: str | tuple[str, str] | Line) -> Line:
-    """A line of whatever a panel cell is."""
-    return value if isinstance(value, Line) else Line(value)
-
-
-def as_lines(text: str | Line | Iterable[str | Line]) -> list[Line]:
-    """Lines of a text, a line, or a mixture of both."""
-    if isinstance(text, Line):
-        return [text]
-    if isinstance(text, str):
-        return [Line(row) for row in text.split("\n")]
-    lines: list[Line] = []
-    for item in text:
-        lines.extend(as_lines(item))
-    return lines
 
 
 _LAYER = re.compile(r"(?:^|[./])((?:blk\.|layers?\.|h)\d+[./])")

@@ -123,14 +123,6 @@ class Memory:
             make_writable(address, len(data))
         ctypes.memmove(address, data, len(data))
 
-    def is_readable(self, address: int, size: int = 1) -> bool:
-        """Whether read_at would succeed."""
-        try:
-            self.read_at(address, size)
-        except DebuggerError:
-            return False
-        return True
-
     def touched(self, address: int, size: int) -> list[tuple[int, int]]:
         """The parts (offset, length) of living memory that may hold anything but zeros; all of a device's."""
         if self.is_host(address, size):
