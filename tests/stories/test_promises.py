@@ -19,6 +19,8 @@ PLACES = {
     "backend": ("backends/example.py", "backend.py"),
     "architecture": ("llama/architectures/bigram.py", "architecture.py"),
     "debugger command": ("debugger/shell/commands/tally.py", "command.py"),
+    "panel": ("debugger/show/panels/census.py", "panel.py"),
+    "front end": ("debugger/report/__init__.py", "front_end.py"),
 }
 
 
@@ -120,13 +122,48 @@ print(complete("tal", console), complete("tally MUL", console))
     assert added.python("-c", program) == "[('tally', 0)] [('MUL_MAT', 6)]\n"
 
 
+@one_more("panel")
+def test_a_panel(added: PackageCopy) -> None:
+    """It returns a document, which terminal and HTML draw without knowing of it."""
+    program = """
+from stepggml.debugger.show.html import document_html
+from stepggml.debugger.show.layout import lines_of
+from stepggml.debugger.show.panels.census import census_document
+
+document = census_document(["ADD", "MUL_MAT", "ADD"])
+print(*lines_of(document, 40), sep="\\n")
+print(document_html(document))
+"""
+    shown = added.python("-c", program)
+    assert re.search(r"ADD +2\n +MUL_MAT +1$", shown, re.MULTILINE)
+    assert re.search(r"<td[^>]*>.*ADD.*</td>", shown)
+
+
+@one_more("front end")
+def test_a_front_end(added: PackageCopy) -> None:
+    """A folder beside shell/ and library/: it uses the session's public methods, and both know nothing of it."""
+    program = """
+from stepggml.debugger.report import as_html, as_text
+from stepggml.debugger.run.programs import gpt2_program
+from stepggml.debugger.session import Session
+
+for show in (as_text, as_html):
+    session = Session(gpt2_program({model!r}, tokens=[1, 2, 3], n_predict=1, greedy=True))
+    print(show(session))
+    session.close()
+"""
+    shown = added.python("-c", program.format(model=str(ROOT / "tests/data/tiny-f16.bin")))
+    assert re.search(r"logits +MUL_MAT +\[\d+, 3, 1, 1\] +LIVE", shown) and "<table" in shown
+
+
 def test_the_table_of_contributing() -> None:
     """It names a folder that is there for each thing that can be added; the examples stand for all found by looking."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     table = text.partition("## Where to add")[2].partition("\n\n")[0]
     rows = dict(re.findall(r"^\| ([\w ]+?) \| ([^|]+?) \|", table, re.MULTILINE))
     for thing, (target, _) in PLACES.items():
-        assert f"`{Path(target).parent}/`" in rows[thing], thing
+        folder = "debugger" if thing == "front end" else Path(target).parent
+        assert f"`{folder}/`" in rows[thing], thing
     for folder in re.findall(r"`([\w/]+/)`", " ".join(rows.values())):
         assert (PACKAGE / folder).is_dir() or (ROOT / folder).is_dir(), folder
 
