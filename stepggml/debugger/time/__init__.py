@@ -1,3 +1,6 @@
-"""Time. cursor.py computes graphs node by node and undoes nodes; history.py keeps the bytes they overwrote, within a
-limit; structs.py and inputs.py keep what graphs looked like and were given; travel.py moves to any place on the way.
+"""Time at the grain of nodes.
+
+Read cursor.py first: it computes nodes and undoes them. history.py keeps what going back needs, structs.py the tensors
+of all graphs so far, inputs.py and writes.py what the program itself wrote between graphs. travel.py has the moves that
+commands ask for.
 """
