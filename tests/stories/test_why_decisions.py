@@ -75,7 +75,7 @@ def fits(lines: list, width: int) -> bool:
 
 
 def compute_base(session: Session) -> int:
-    return next(b.base for b in session.engine.world.buffers if session.engine.world.kind_of(b) == "compute")
+    return next(b.base for b in session.engine.world.buffers if b.kind == "compute")
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -179,7 +179,6 @@ class BreakpointTable:
         self.version += 1
 
     def get(self, id: int) -> Breakpoint:
-        """The breakpoint of that number."""
         if id not in self._points:
             raise DebuggerError(f"no breakpoint {id}")
         return self._points[id]

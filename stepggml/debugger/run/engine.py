@@ -123,7 +123,6 @@ class Engine:
 
     @property
     def ended(self) -> bool:
-        """Whether the program is over."""
         return isinstance(self.raw, Ended)
 
     def launch(self, goal: LineGoal) -> Raw:
@@ -195,7 +194,6 @@ class Engine:
     # in the worker
 
     def _work(self) -> None:
-        """The worker's life."""
         ended = Ended()
         try:
             with wrapped_devices(self._graph_compute, self.program.sum_order):

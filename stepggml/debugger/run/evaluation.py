@@ -90,12 +90,10 @@ class Eval:
 
     @property
     def n(self) -> int:
-        """Nodes."""
         return len(self.addresses)
 
     @property
     def last(self) -> int:
-        """Index of the last node."""
         return len(self.addresses) - 1
 
 

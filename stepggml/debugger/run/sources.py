@@ -60,7 +60,6 @@ class Sources:
         return floor != 1 or "." not in getattr(code, "co_qualname", name)
 
     def files(self) -> list[str]:
-        """All paths."""
         found = sorted(self.own)
         for folder in STEPPED_FOLDERS:
             for where, folders, names in os.walk(os.path.join(PACKAGE, folder)):
@@ -176,7 +175,6 @@ def path_is_script(path: str) -> bool:
 
 @lru_cache(maxsize=512)
 def syntax_tree(path: str) -> ast.Module | None:
-    """The parsed file."""
     try:
         return ast.parse(read_source(path))
     except (SyntaxError, ValueError):

@@ -27,7 +27,6 @@ class BufferImage:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes this picture takes."""
         return sum(len(part) for _, part in self.parts)
 
     @classmethod
@@ -157,7 +156,6 @@ class PoolChain:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that all pictures take."""
         total = 0
         for link in self.links:
             if link.whole is not None:

@@ -95,7 +95,6 @@ class Columns:
         self.index = {address: i for i, address in enumerate(addresses.tolist())}
 
     def names(self) -> list[str]:
-        """The tensors' names."""
         return [name.decode("utf-8", "replace") for name in self.records["_name"].tolist()]
 
     def outside_sources(self) -> np.ndarray:

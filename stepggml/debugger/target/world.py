@@ -149,10 +149,6 @@ class World:
                 return buffer
         return None
 
-    def kind_of(self, buffer: Buffer) -> str:
-        """What a buffer is for."""
-        return buffer.kind
-
     def check_graph(self, cgraph: ggml_cgraph) -> None:
         """Raises DebuggerError when a graph that was made in a pool is used after that was freed."""
         address = pointer_to(cgraph)

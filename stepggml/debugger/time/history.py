@@ -36,7 +36,6 @@ class HistoryCheckpoint:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes it takes."""
         return sum(image.n_bytes for image in self.images.values())
 
     def covers(self, address: int) -> bool:

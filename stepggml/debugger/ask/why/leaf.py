@@ -35,7 +35,7 @@ def explain_leaf(look: Looker, tensor: ggml_tensor, index: Element) -> Explanati
 def leaf_reason(look: Looker, tensor: ggml_tensor, buffer_name: str) -> str:
     """How a leaf's bytes came to be there."""
     buffer = look.world.buffer_at(tensor.data)
-    kind = look.world.kind_of(buffer) if buffer is not None else ""
+    kind = buffer.kind if buffer is not None else ""
     if kind == "weights":
         return f"a weight, read from the model file into {buffer_name}"
     if kind == "compute":
