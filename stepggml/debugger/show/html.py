@@ -147,7 +147,7 @@ def heat_map_html(block: HeatMap) -> str:
 RENDERERS: dict[type, Callable[[Any], str]] = {
     Line: row_html,
     Heading: heading_html,
-    Separator: lambda block: '<hr style="border:0;border-top:1px solid #d0d7de;margin:2px 0">',
+    Separator: lambda block: '<hr style="border:0;border-top:1px solid #d0d7de;margin:2px 0"/>',
     Paragraph: lambda block: (
         f'<div style="margin-left:{block.indent}ch">{styled(Line((block.style, block.text)))}</div>'
     ),

@@ -8,7 +8,7 @@ from html import escape
 from .document import Block, BufferMap, HeatMap
 from .layout import lines_of
 from .png import colours_of
-from .style import Line
+from .style import Line, printable
 
 CELL_WIDTH, CELL_HEIGHT, MARGIN = 7.8, 17, 12
 
@@ -52,7 +52,7 @@ def lines_svg(lines: Sequence[Line], title: str) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
         f'font-family="DejaVu Sans Mono, Menlo, Consolas, monospace" font-size="13">',
-        f"<title>{escape(title)}</title>",
+        f"<title>{escape(printable(title))}</title>",
         '<rect width="100%" height="100%" fill="#fff"/>',
     ]
     for row, line in enumerate(lines):
@@ -83,7 +83,7 @@ def heat_map_svg(block: HeatMap) -> str:
     size = max(2, min(24, 1200 // max(n_columns, n_rows, 1)))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{n_columns * size}" height="{n_rows * size}" '
-        f'shape-rendering="crispEdges"><title>{escape(block.title)}</title>'
+        f'shape-rendering="crispEdges"><title>{escape(printable(block.title))}</title>'
     ]
     for i in range(n_columns):
         for j in range(n_rows):
@@ -111,13 +111,12 @@ def buffer_map_svg(block: BufferMap) -> str:
         y = height - life.end * height / top
         h = max(0.5, (life.end - life.start) * height / top)
         hue = number * 47 % 360
-        label = escape(
-            f"{life.name} {life.op} nodes {life.first}-{life.last} +{life.start:,} {life.end - life.start:,} B"
-        )
+        about = f"{life.name} {life.op} nodes {life.first}-{life.last} +{life.start:,} {life.end - life.start:,} B"
+        label = escape(printable(about))
         parts.append(
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" fill="hsl({hue},55%,75%)" stroke="#555" '
             f'stroke-width="0.3"><title>{label}</title></rect>'
         )
         if w > 6 * len(life.name) and h > 10:
-            parts.append(f'<text x="{x + 2:.1f}" y="{y + 9:.1f}">{escape(life.name)}</text>')
+            parts.append(f'<text x="{x + 2:.1f}" y="{y + 9:.1f}">{escape(printable(life.name))}</text>')
     return "\n".join([*parts, "</svg>\n"])

@@ -1,1 +1,1 @@
-"""Panels: pure functions from plain data and a width to styled lines. None reads memory, files or the session."""
+"""Panels: pure functions from plain data to blocks of documents. None reads memory, files or the session."""

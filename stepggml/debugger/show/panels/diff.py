@@ -91,7 +91,7 @@ ERRORS = (
     Column("inherited", "r"),
     Column("", priority=5),
     Column("farthest apart", priority=4),
-    Column("", least=8, middle=False),
+    Column("", least=48, middle=False),
 )
 
 
