@@ -129,7 +129,6 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object."""
     try:
         data = json.loads(read_text(path))
     except (ValueError, RecursionError):

@@ -209,7 +209,6 @@ def ggml_backend_register(reg: ggml_backend_reg) -> None:
 
 
 def ggml_backend_device_register(device: ggml_backend_device) -> None:
-    """Append one device."""
     get_reg().devices.append(device)
 
 

@@ -217,7 +217,6 @@ def gguf_find_key(ctx: gguf_context, key: str) -> int:
 
 
 def gguf_get_key(ctx: gguf_context, key_id: int) -> str:
-    """Key of a pair."""
     return kv_at(ctx, key_id).key
 
 
@@ -342,7 +341,6 @@ def gguf_get_val_str(ctx: gguf_context, key_id: int) -> str:
 
 
 def gguf_get_n_tensors(ctx: gguf_context) -> int:
-    """Number of tensors."""
     return len(ctx.info)
 
 

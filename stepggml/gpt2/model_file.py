@@ -69,7 +69,6 @@ class ModelFile:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
         self.stream.close()
 
     def tell(self) -> int:

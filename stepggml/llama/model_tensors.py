@@ -167,7 +167,6 @@ def make_gpu_buft_list(dev: ggml_backend_device) -> BuftList:
 
 
 def cpu_device() -> ggml_backend_device:
-    """The CPU."""
     dev = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU)
     if dev is None:
         raise RuntimeError("no CPU backend found")

@@ -162,7 +162,6 @@ class llama_vocab:
         return self.bpe_ranks.get(token_left + b" " + token_right, -1)
 
     def token_get_attr(self, id: int) -> int:
-        """The attributes of a token."""
         return self.token_attrs.get(id, LLAMA_TOKEN_ATTR_NORMAL)
 
     def byte_to_token(self, byte: int) -> int:

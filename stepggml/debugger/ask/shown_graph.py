@@ -60,14 +60,12 @@ class ShownGraph:
         return self._table[1], self._table[2]
 
     def states(self) -> States:
-        """The states of the nodes."""
         columns, _ = self.table()
         if self._states is None or self._states[0] is not columns or self._states[1] != self.k:
             self._states = (columns, self.k, States(columns, self.k))
         return self._states[2]
 
     def node_names(self) -> list[str]:
-        """The nodes' own names."""
         ev = self.eval
         return ev.names if ev is not None else self.table()[0].names()
 

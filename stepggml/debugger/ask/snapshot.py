@@ -105,7 +105,6 @@ class Mark:
 
 
 def take_mark(engine: Engine) -> Mark:
-    """The mark of this stop."""
     world = engine.world
     pools = {}
     for pool in world.pools:

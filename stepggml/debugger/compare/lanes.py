@@ -209,7 +209,6 @@ class Lane:
         self.memory.append((region, address, block))
 
     def node(self, i: int) -> ggml_tensor:
-        """Node i."""
         return ggml_tensor.from_address(int(self.addresses[i]))
 
     def is_private(self, tensor: ggml_tensor) -> bool:

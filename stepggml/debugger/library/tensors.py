@@ -132,7 +132,6 @@ class Tensor:
 
     @property
     def src(self) -> list[Tensor]:
-        """Its operands."""
         return [Tensor(self.session, src) for src in self.tensor.src if src is not None]
 
     @property

@@ -110,8 +110,6 @@ class RestOfLine(ArgumentKind):
 
 
 class CommandLine(RestOfLine):
-    """A command with its arguments."""
-
     def __init__(self) -> None:
         super().__init__("COMMAND")
 

@@ -158,7 +158,6 @@ class AllocAnswer:
                 self.names[address] = formula_name(look.info(ggml_tensor.from_address(now)))
 
     def reason(self, info: NodeInfo) -> AllocReason:
-        """All of it."""
         decision = self.log.decisions.get(self.planned)
         if decision is None:
             return own_reason(self.look, self.look.world.tensor_at(info.address), info)

@@ -139,7 +139,6 @@ class OrderAnswer:
         return formula_name(self.look.info(ggml_tensor.from_address(address)))
 
     def reason(self, tensor: ggml_tensor, visit: Visit) -> OrderReason:
-        """All of it."""
         call = self.calls[visit.call]
         of_kind = [item for item in self.visits if item.is_leaf == visit.is_leaf]
         columns, leafs = self.look.graph.table()

@@ -61,7 +61,6 @@ class TermTable:
 
     @property
     def n_rows(self) -> int:
-        """Rows."""
         return len(self.columns[0].values)
 
 

@@ -104,7 +104,6 @@ class _Replay:
         self._step = LEAFS
 
     def run(self) -> AllocLog:
-        """Let it run."""
         nodes, leafs = (self.scratch.addresses_of(part) for part in (self.plan.nodes, self.plan.leafs))
         graph = GraphOfStructs(nodes, leafs)
         ids = self.plan.node_buffer_ids, self.plan.leaf_buffer_ids

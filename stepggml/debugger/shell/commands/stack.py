@@ -115,7 +115,6 @@ def list_on(shell: Shell, n: int, backwards: bool) -> list[Block]:
 
 
 def current_frame(shell: Shell) -> LineFrame | None:
-    """The selected frame."""
     frames = shell.session.frames()
     return frames[shell.selection.frame_index] if 0 <= shell.selection.frame_index < len(frames) else None
 

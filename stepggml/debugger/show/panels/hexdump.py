@@ -40,7 +40,6 @@ def render_units(address: int, data: bytes, letter: str, size: int) -> list[Line
 
 
 def unit_text(unit: bytes, letter: str, size: int) -> str:
-    """One unit."""
     unsigned = int.from_bytes(unit, "little")
     if letter == "f" and size in _FLOATS:
         return f"{struct.unpack('<' + _FLOATS[size], unit)[0]:.6g}"

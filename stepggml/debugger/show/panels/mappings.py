@@ -59,14 +59,12 @@ def parts(mapping: MappingInfo) -> list[tuple[int, int, str, str]]:
 
 
 def part_row(mapping: MappingInfo, first: int, last: int, what: str, name: str) -> tuple[Cell, ...]:
-    """One part of the file."""
     style = "dim" if what.startswith("unmapped") else "type"
     address = ("address", f"{mapping.address + first:#x}")
     return (f"{first:,}", f"{last:,}", f"{last - first:,}", address, (style, what), ("name", name))
 
 
 def tensor_row(item: MappedTensor) -> tuple[Cell, ...]:
-    """One tensor."""
     return (
         f"{item.offset:,}",
         f"{item.nbytes:,}",

@@ -48,7 +48,6 @@ def origin_pieces(origin: Origin) -> tuple[str, ...]:
 
 
 def card_heading(info: NodeInfo, n_nodes: int) -> Heading:
-    """The heading of a card."""
     is_node = info.index is not None and info.op != "NONE"
     title = Line()
     if is_node and (" (" in info.name or not info.name):
