@@ -20,9 +20,9 @@ opens with what the one before could not do:
     mul_mat            which of them computes a product
 
 All of them know operands.pxd (where matrices lie, what src1 is rounded to) and types.pxd, the one table of types. The
-rest can be read in any order: attention, unary and exponential, rows (copies), quants; ordered and ordered_exp, which
-have real ggml's last bits; measure, the machine's limits; plan, the team and its walk through a graph. host/ computes
-no node. variants.py says what is compiled with which flags.
+rest can be read in any order: attention, unary and exponential, rows (copies), quants; ordered, which has real ggml's
+last bits (ordered_floats, ordered_blocks, ordered_exp); measure, the machine's limits; plan, the team and its walk
+through a graph. host/ computes no node. variants.py says what is compiled with which flags.
 """
 
 from __future__ import annotations
@@ -130,15 +130,17 @@ def _load(name: str) -> None:
     _modules[name] = {}
     _kernels[name] = dict(_VIEW_KERNELS)
     _import_modules(name, [module for module in KERNEL_MODULES if module not in MODULES_ON_DEMAND])
-    _modules[name]["mul_mat"].connect(_kernels[name])
 
 
 def _import_modules(name: str, module_names: Iterable[str]) -> None:
+    """Import what is missing. A module that calls kernels of others comes after them, and is connected with them."""
     for module_name in module_names:
         if module_name not in _modules[name]:
             module = importlib.import_module(f"{__name__}.{name}.{module_name}")
             _modules[name][module_name] = module
             _kernels[name].update(module.KERNELS)
+            if hasattr(module, "connect"):
+                module.connect(_kernels[name])
 
 
 def _loaded(variant: str | None) -> str:

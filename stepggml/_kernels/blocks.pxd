@@ -18,8 +18,8 @@ from .simd cimport (
     halfs_to_floats, round_even,
 )
 from .slices cimport (
-    bits_of, decode, decode_part, decode_signed, load_fifth_bits, load_nibbles, load_nonlinear, load_s8, load_u8,
-    moved_up, vs8, vu8,
+    bits_of, decode, decode_part, decode_signed, each_twice, load_fifth_bits, load_nibbles, load_nonlinear, load_s8,
+    load_u8, moved_up, vs8, vu8,
 )
 from .types cimport (
     GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q8_0, GGML_TYPE_Q8_1, GGML_TYPE_Q8_K,
@@ -86,17 +86,9 @@ cdef inline void six_bit_scales(const uint8_t *packed, scales_t *s) noexcept nog
     4..7, the others in the nibbles of bytes 8..11, with their upper 2 bits where the first have room.
     """
     cdef uint32_t word[3]
-    cdef uint32_t parts[4]
-    cdef const uint8_t *six_bits = <const uint8_t *>parts
-    cdef int k
     memcpy(word, packed, 12)
-    parts[0] = word[0] & 0x3f3f3f3f
-    parts[1] = (word[2] & 0x0f0f0f0f) | (word[0] >> 2 & 0x30303030)
-    parts[2] = word[1] & 0x3f3f3f3f
-    parts[3] = (word[2] >> 4 & 0x0f0f0f0f) | (word[1] >> 2 & 0x30303030)
-    for k in range(16):
-        s.scale[k] = six_bits[k >> 1]
-        s.minimum[k] = six_bits[8 + (k >> 1)]
+    each_twice(word[0] & 0x3f3f3f3f, (word[2] & 0x0f0f0f0f) | (word[0] >> 2 & 0x30303030), s.scale)
+    each_twice(word[1] & 0x3f3f3f3f, (word[2] >> 4 & 0x0f0f0f0f) | (word[1] >> 2 & 0x30303030), s.minimum)
 
 
 cdef inline void q3_scales(const uint8_t *packed, scales_t *s) noexcept nogil:

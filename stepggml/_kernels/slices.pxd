@@ -4,7 +4,7 @@
 A vector of 32 bytes is one AVX2 register; base does the same in two of 16. What has no instruction there is a plain
 loop. (codes.pxd has vectors for many rows at a time.)
 """
-from libc.stdint cimport int8_t, int16_t, int32_t, uint8_t
+from libc.stdint cimport int8_t, int16_t, int32_t, uint8_t, uint32_t
 
 from .simd cimport vfloat
 
@@ -157,6 +157,17 @@ cdef extern from * nogil:
     #endif
     }
 
+    /* Eight bytes, each twice, as numbers of 16 bits. */
+    V_INLINE void each_twice(uint32_t first_four, uint32_t last_four, int16_t *out) {
+        uint64_t bytes = first_four | (uint64_t)last_four << 32;
+    #if defined(__AVX2__)
+        __m128i v = _mm_cvtsi64_si128((long long)bytes);
+        _mm256_storeu_si256((__m256i *)out, _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(v, v)));
+    #else
+        for (int k = 0; k < 16; k++) out[k] = bytes >> 8 * (k >> 1) & 255;
+    #endif
+    }
+
     V_INLINE vint zero_ints(void) { return (vint){0}; }
     """
     ctypedef int32_t vint
@@ -176,4 +187,5 @@ cdef extern from * nogil:
     vint dot_s8s8(vs8 a, vs8 b)
     vint dot_scaled(vu8 a, vs8 b, int16_t low, int16_t high)
     vint dot_s16(const int16_t *p, const int16_t *q)
+    void each_twice(uint32_t first_four, uint32_t last_four, int16_t *out)
     vint zero_ints()

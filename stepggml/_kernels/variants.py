@@ -30,7 +30,9 @@ KERNEL_MODULES = {
     "mul_mat_4_groups": INLINE_FLAGS,
     "mul_mat_5_codes": INLINE_FLAGS,
     "mul_mat": (),
-    "ordered": (*EXACT_FLAGS, *INLINE_FLAGS),
+    "ordered": (),
+    "ordered_floats": (*EXACT_FLAGS, *INLINE_FLAGS),
+    "ordered_blocks": (*EXACT_FLAGS, *INLINE_FLAGS),
     "ordered_exp": EXACT_FLAGS,
     "rows": EXACT_FLAGS,
     "quants": (*EXACT_FLAGS, *INLINE_FLAGS),
@@ -38,7 +40,7 @@ KERNEL_MODULES = {
 }
 
 # What a run does not need: imported when one of their kernels is asked for.
-MODULES_ON_DEMAND = ("mul_mat_1_plain", "ordered", "ordered_exp", "measure")
+MODULES_ON_DEMAND = ("mul_mat_1_plain", "ordered_floats", "ordered_blocks", "ordered", "ordered_exp", "measure")
 
 # Compiled once, for any machine.
 PLAIN_MODULES = ("plan", "host.features", "host.growth", "host.layout", "host.sampling", "host.strings")
