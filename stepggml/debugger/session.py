@@ -144,10 +144,10 @@ class Session(Questions):
         self.engine.activate()
         return self.engine
 
-    def _stopped(self, start: int = 0) -> Stop:
+    def _stopped(self, start: int = 0, past: NodeReason | None = None) -> Stop:
         """Make the Stop for where the program stands now."""
         self.look.forget()
-        self.stop = self._maker.make(start)
+        self.stop = self._maker.make(start, past)
         self.look.stand_at(self.stop)
         return self.stop
 
@@ -251,11 +251,10 @@ class Session(Questions):
 
     def _forward(self, goal: Goal) -> Stop:
         """Go on towards a goal: through the past first, then with the program itself."""
-        engine = self._alive()
+        self._alive()
         reason = self._travel.forward(goal)
         if reason is not None:
-            engine.past_reason = reason
-            return self._stopped()
+            return self._stopped(past=reason)
         return self._resume(None, goal)
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -293,8 +292,7 @@ class Session(Questions):
 
     def _back(self, move: Callable[[], NodeReason]) -> Stop:
         self._alive()
-        self.engine.past_reason = move()
-        return self._stopped()
+        return self._stopped(past=move())
 
     @property
     def record_limit(self) -> int:

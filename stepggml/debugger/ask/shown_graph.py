@@ -1,4 +1,4 @@
-"""The graph at hand: its nodes and leafs as columns, who made them, and what may be believed of their bytes.
+"""The graph at hand: its nodes and leafs as columns, their makers, and what may be believed of their bytes.
 
 It is the graph of the evaluation that time has been moved to, or the one that is being built. Everything here holds for
 one stop; `forget` is called when the program goes on.

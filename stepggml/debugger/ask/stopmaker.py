@@ -28,13 +28,13 @@ class StopMaker:
         """What this stop finds that the one before did not."""
         return changes_between(self.earlier_mark, self.mark)
 
-    def make(self, start: int = 0) -> Stop:
-        """The stop for where the program stands now. start: id of the breakpoint that only served to start."""
+    def make(self, start: int = 0, past: NodeReason | None = None) -> Stop:
+        """The stop for where the program stands now. start: id of the breakpoint that only served to start; past: why a
+        move through time, of which the program knows nothing, ended there.
+        """
         engine = self.engine
         self.earlier_mark, self.mark = self.mark, take_mark(engine)
-        notes = tuple(engine.notes)
-        engine.notes.clear()
-        past, engine.past_reason = engine.past_reason, None
+        notes = engine.take_notes()
         raw = past or engine.raw
         if isinstance(raw, Ended):
             return self._ended(raw, notes)

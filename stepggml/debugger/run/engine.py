@@ -112,7 +112,6 @@ class Engine:
         )
         self.raw: Raw | None = None
         self.frame: FrameType | None = None
-        self.past_reason: NodeReason | None = None
         self._killing = False
         self._parked = threading.Event()
         self._go = threading.Event()
@@ -120,6 +119,12 @@ class Engine:
 
     # ------------------------------------------------------------------------------------------------------------------
     # in the asking thread
+
+    def take_notes(self) -> tuple[str, ...]:
+        """The notes since the last stop; each is given once."""
+        notes = tuple(self.notes)
+        self.notes.clear()
+        return notes
 
     @property
     def ended(self) -> bool:

@@ -57,7 +57,7 @@ class AllocReason:
 
     kind: "in place", "arena", "view" or "own" (the allocator had nothing to do: it has memory of its own). over: the
     operand it lies on; can_inplace: whether its op may; parents: the operands that were asked about; when: at what
-    point of the pass; offset, size (planned), size_now; before: who had these bytes, after: who got them next; freed:
+    point of the pass; offset, size (planned), size_now; before, after: whose bytes these were, and are next; freed:
     after which node they were given back ("" for never). planned_ne: the shape in the graph that was planned; asked_by:
     the line of the program that had it planned; checked: tensors whose real place was compared with the replay's, and
     how many differ.

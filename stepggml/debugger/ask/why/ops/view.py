@@ -16,7 +16,7 @@ from ..record import Element, Explanation
 
 
 def explain_view(case: ElementCase) -> Explanation:
-    """The way from view to root, and who wrote there."""
+    """The way from view to root, and the node that wrote there."""
     address = case.address
     chain, root = way_to_root(case, address)
     last = case.i
