@@ -38,9 +38,11 @@ from typing import NamedTuple
 from .variants import KERNEL_MODULES, MODULES_ON_DEMAND, VARIANTS, variant_score
 
 try:
+    from .host import kv_cells
     from .host.features import cpu_features
     from .host.growth import Growth
     from .host.layout import struct_layout, type_table
+    from .host.names import find_tensor
     from .host.sampling import largest, probabilities
     from .host.strings import split_strings
     from .plan import KERNELS as _VIEW_KERNELS
@@ -59,9 +61,11 @@ __all__ = [
     "cpu_features",
     "dequantize_row",
     "fill_gelu_tables",
+    "find_tensor",
     "gelu_tables",
     "kernel_address",
     "kernel_names",
+    "kv_cells",
     "largest",
     "measurements",
     "pack_groups",

@@ -43,7 +43,16 @@ KERNEL_MODULES = {
 MODULES_ON_DEMAND = ("mul_mat_1_plain", "ordered_floats", "ordered_blocks", "ordered", "ordered_exp", "measure")
 
 # Compiled once, for any machine.
-PLAIN_MODULES = ("plan", "host.features", "host.growth", "host.layout", "host.sampling", "host.strings")
+PLAIN_MODULES = (
+    "plan",
+    "host.features",
+    "host.growth",
+    "host.kv_cells",
+    "host.layout",
+    "host.names",
+    "host.sampling",
+    "host.strings",
+)
 
 _AVX2 = ("SSE4.2", "AVX", "AVX2", "FMA", "F16C", "BMI2")
 _AVX512 = ("AVX512F", "AVX512CD", "AVX512BW", "AVX512DQ", "AVX512VL", "VNNI")

@@ -116,9 +116,9 @@ def ggml_backend_cpu_buffer_cpy_tensor(buffer: ggml_backend_buffer, src: ggml_te
 
 
 def ggml_backend_cpu_buffer_clear(buffer: ggml_backend_buffer, value: int) -> None:
-    """Fill with one byte value. Zeros in a map of our own need no writing: its pages are given back, and come anew."""
-    is_ours = buffer.iface.free_buffer is not None
-    if value == 0 and is_ours and _libc.madvise(buffer.context, buffer.size, mmap.MADV_DONTNEED) == 0:
+    """Fill with one byte value. Zeros in a large map of our own need no writing: its pages are given back."""
+    may_give_back = buffer.iface.free_buffer is not None and buffer.size >= LARGE_PAGE
+    if value == 0 and may_give_back and _libc.madvise(buffer.context, buffer.size, mmap.MADV_DONTNEED) == 0:
         return
     ctypes.memset(buffer.context, value, buffer.size)
 

@@ -12,29 +12,23 @@ a token embedding that is the output matrix as well is kept twice.
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from stepggml import _kernels
-from stepggml.ggml.backend_buffer import (
-    ggml_backend_buffer_free,
-    ggml_backend_buffer_get_base,
-    ggml_backend_buffer_init,
-    ggml_backend_buft_alloc_buffer,
-)
+from stepggml.ggml.backend_buffer import ggml_backend_buffer_init
 from stepggml.ggml.backend_impl import (
     ggml_backend_buffer,
     ggml_backend_buffer_i,
     ggml_backend_buffer_type,
     ggml_backend_buffer_type_i,
 )
-from stepggml.ggml.impl import GGML_ABORT, GGML_LOG_ERROR, GGML_PAD, NULL
+from stepggml.ggml.impl import GGML_ABORT, GGML_LOG_ERROR, NULL
 from stepggml.ggml.layout import ggml_is_contiguous
 from stepggml.ggml.op import GGML_OP_GET_ROWS, GGML_OP_MUL_MAT
 from stepggml.ggml.quants import row_functions
@@ -244,77 +238,6 @@ def repack_buffer_types() -> list[ggml_backend_buffer_type]:
     if os.environ.get(ENVIRONMENT, "1") == "0":
         return []
     return [ggml_backend_cpu_repack_buffer_type()]
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# weights that are in use already
-
-
-class Repacking:
-    """Matrices on their way to `buffer`. They may not be read before `wait` is back, nor after `free`."""
-
-    def __init__(self, buffer: ggml_backend_buffer, jobs: list[list[int]]) -> None:
-        self.buffer = buffer
-        self.error: BaseException | None = None
-        self.helper = threading.Thread(target=self.pack, args=(jobs,))
-        self.helper.start()
-
-    def pack(self, jobs: list[list[int]]) -> None:
-        """In a thread of its own, and one more for each further part."""
-        try:
-            in_threads(pack_jobs, jobs)
-        except BaseException as error:
-            self.error = error
-
-    def wait(self) -> None:
-        """Until all is there. Raises what went wrong: then the matrices must not be read."""
-        self.helper.join()
-        if self.error is not None:
-            raise self.error
-
-    def free(self) -> None:
-        """After the last use of the matrices."""
-        self.helper.join()
-        ggml_backend_buffer_free(self.buffer)
-
-
-def repack_mapped(tensors: Iterable[ggml_tensor]) -> Repacking | None:
-    """Begin to move those matrices among `tensors` that can be repacked from the mapped files they lie in to a buffer
-    of this type; the files' pages are given back. Not in C.
-
-    None when there is nothing to move, the user does not want it (STEPGGML_REPACK), or memory is missing: then nothing
-    has changed.
-    """
-    movable = [tensor for tensor in tensors if can_be_repacked(tensor) and not is_repacked(tensor)]
-    types = repack_buffer_types()
-    if not movable or not types:
-        return None
-    offsets = [0]
-    for tensor in movable:
-        offsets.append(GGML_PAD(offsets[-1] + ggml_nbytes(tensor), TENSOR_ALIGNMENT))
-    buffer = ggml_backend_buft_alloc_buffer(types[0], offsets[-1])
-    if buffer is None:
-        return None
-    base = ggml_backend_buffer_get_base(buffer)
-
-    # each thread takes a stretch of the buffer, so that its pages come into being as the files' go
-    jobs: list[list[int]] = [[] for _ in range(min(MAX_PARTS, os.cpu_count() or 1))]
-    for tensor, offset in zip(movable, offsets, strict=False):
-        part = offset * len(jobs) // offsets[-1]
-        jobs[part].extend((tensor.type, tensor.ne[0], tensor.ne[1], tensor.data, base + offset))
-
-    repacking = Repacking(buffer, jobs)
-    for tensor, offset in zip(movable, offsets, strict=False):
-        tensor.buffer = buffer
-        tensor.data = base + offset
-        tensor.extra = REPACKED
-    return repacking
-
-
-def pack_jobs(numbers: list[int]) -> None:
-    """Jobs as the compiled function has them, one after the other."""
-    jobs = (ctypes.c_int64 * len(numbers))(*numbers)
-    _kernels.pack_mapped(ctypes.addressof(jobs), len(numbers) // 5, mmap.PAGESIZE)
 
 
 def in_threads(function: Callable[[Any], None], parts: Sequence[Any]) -> None:

@@ -10,13 +10,13 @@ instead.
 
 from __future__ import annotations
 
-import ctypes
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from stepggml import _kernels
+from stepggml.ggml.alloc import ggml_gallocr
 from stepggml.ggml.backend import ggml_guid_matches
 from stepggml.ggml.backend_impl import (
     GGML_BACKEND_API_VERSION,
@@ -33,19 +33,7 @@ from stepggml.ggml.backend_impl import (
     ggml_backend_reg_i,
 )
 from stepggml.ggml.cgraph import ggml_cgraph
-from stepggml.ggml.cpu import ggml_compute_forward, ggml_graph_plan
-from stepggml.ggml.impl import (
-    GGML_ABORT,
-    GGML_ASSERT,
-    GGML_DEFAULT_N_THREADS,
-    GGML_LOG_DEBUG,
-    GGML_STATUS_ABORTED,
-    GGML_STATUS_SUCCESS,
-    NULL,
-    ggml_aligned_free,
-    ggml_aligned_malloc,
-)
-from stepggml.ggml.layout import ggml_is_empty
+from stepggml.ggml.impl import GGML_ABORT, GGML_ASSERT, GGML_LOG_DEBUG, NULL
 from stepggml.ggml.lifetime import check_memory
 from stepggml.ggml.op import (
     GGML_OP_MUL_MAT,
@@ -53,7 +41,6 @@ from stepggml.ggml.op import (
     GGML_OP_UNARY,
     GGML_UNARY_OP_GELU,
     GGML_UNARY_OP_GELU_QUICK,
-    ggml_compute_params,
     ggml_op_name,
 )
 from stepggml.ggml.ops import op_records
@@ -67,32 +54,37 @@ from ._cpu_repack import (
     ggml_backend_cpu_repack_buffer_type,
     is_repacked,
     repack_buffer_types,
-    repack_mapped,
 )
+from ._kept_graphs import KeptGraphs, Kind, Sizes
+from ._plan import HostContext, HostPlan, Step, compute_plan, make_plan, n_tasks_of
 
 CPU_GUID = bytes.fromhex("aa67c7439618e6b9fb75ef4a72e0cbac")
 
 # The orders in which the kernels can add up.
 SUM_ORDERS = ("fast", "ggml", "llama.cpp")
 
-# What Plan.run answers besides "done".
-PLAN_DONE, PLAN_NEEDS_PYTHON, PLAN_ASSERTION, PLAN_ABORTED = range(4)
-
 # ----------------------------------------------------------------------------------------------------------------------
 # CPU backend - backend (stream)
 
 
-class ggml_backend_cpu_context:
-    """State of one CPU backend. The work buffer is kept between graphs and grows when a plan needs more."""
+class ggml_backend_cpu_context(HostContext):
+    """State of one CPU backend. sum_order: one of SUM_ORDERS. kept: the last graph, if it may be used again."""
 
     def __init__(self) -> None:
-        self.n_threads = GGML_DEFAULT_N_THREADS
-        self.threadpool: _kernels.Team | None = None
-        self.work_data = NULL
-        self.work_size = 0
-        self.abort_callback: Callable[[Any], bool] | None = None
-        self.abort_callback_data: Any = None
+        super().__init__()
+        self.sum_order = new_backends.sum_order
+        self.kept = KeptGraphs(new_backends.packs and self.sum_order == "fast")
+
+
+class NewBackends:
+    """What the backends to come begin with. sum_order: one of SUM_ORDERS; packs: see _packed_copies.py."""
+
+    def __init__(self) -> None:
         self.sum_order = "fast"
+        self.packs = False
+
+
+new_backends = NewBackends()
 
 
 def ggml_backend_cpu_get_name(backend: ggml_backend) -> str:
@@ -100,95 +92,54 @@ def ggml_backend_cpu_get_name(backend: ggml_backend) -> str:
 
 
 def ggml_backend_cpu_free(backend: ggml_backend) -> None:
-    """Send the threads home and drop the work buffer."""
-    context = backend.context
-    if context.threadpool is not None:
-        context.threadpool.close()
-        context.threadpool = None
-    ggml_aligned_free(context.work_data, context.work_size)
-    context.work_data = NULL
-    context.work_size = 0
+    """Send the threads home, drop the work buffer and what was kept of graphs."""
+    backend.context.kept.free()
+    backend.context.free()
 
 
-class CpuPlan(NamedTuple):
-    """A graph made ready: its nodes, a step (kernel address, tensor address, tasks) for each, and the scratch bytes."""
-
-    nodes: list[ggml_tensor]
-    steps: list[tuple[int, int, int]]
-    plan: _kernels.Plan
-    work_size: int
-
-
-def ggml_backend_cpu_graph_plan_create(backend: ggml_backend, cgraph: ggml_cgraph) -> CpuPlan:
+def ggml_backend_cpu_graph_plan_create(backend: ggml_backend, cgraph: ggml_cgraph) -> HostPlan:
     """Choose kernel and number of tasks for every node. Views are left out: nothing is executed for them."""
     context = backend.context
-    cplan = ggml_graph_plan(cgraph, context.n_threads)
-    nodes = []
-    steps = []
-    for node in cgraph.nodes:
-        record = op_records[node.op]
-        if record.is_noop or ggml_is_empty(node):
-            continue
-        _check_operands(node)
-        if reads_gelu_table(node):
-            _kernels.fill_gelu_tables()
-        n_tasks = min(record.n_tasks(node, context.n_threads), cplan.n_threads)
-        nodes.append(node)
-        steps.append((kernel_of(node, context.sum_order), ctypes.addressof(node), n_tasks))
-    return CpuPlan(nodes, steps, _kernels.Plan(steps), cplan.work_size)
+
+    def make_steps(nodes: list[ggml_tensor]) -> Iterator[Step]:
+        for node in nodes:
+            _check_operands(node)
+            if reads_gelu_table(node):
+                _kernels.fill_gelu_tables()
+            yield Step(kernel_of(node, context.sum_order), n_tasks_of(node, context.n_threads), (node,))
+
+    return make_plan(cgraph, context.n_threads, make_steps)
 
 
-def ggml_backend_cpu_graph_plan_free(backend: ggml_backend, plan: CpuPlan) -> None:
+def ggml_backend_cpu_graph_plan_free(backend: ggml_backend, plan: HostPlan) -> None:
     """Nothing to do: the plan goes with its last reference."""
 
 
-def ggml_backend_cpu_graph_plan_compute(backend: ggml_backend, plan: CpuPlan) -> int:
+def ggml_backend_cpu_graph_plan_compute(backend: ggml_backend, plan: HostPlan) -> int:
     """Run a plan from its first to its last step. Returns a ggml_status."""
-    context = backend.context
-    grow_work_buffer(context, plan.work_size)
-    if context.abort_callback is None:
-        return run_plan(context, plan.plan, plan.nodes)
-
-    # a callback wants to be asked after each node: one plan per node
-    for node, step in zip(plan.nodes, plan.steps, strict=True):
-        status = run_plan(context, _kernels.Plan([step]), [node])
-        if status != GGML_STATUS_SUCCESS:
-            return status
-        if context.abort_callback(context.abort_callback_data):
-            return GGML_STATUS_ABORTED
-    return GGML_STATUS_SUCCESS
-
-
-def run_plan(context: ggml_backend_cpu_context, plan: _kernels.Plan, nodes: list[ggml_tensor]) -> int:
-    """Let floor 0 run the plan, and step in for the nodes it has no kernel for. Returns a ggml_status."""
-    team = team_of(context)
-    step = 0
-    while step < len(nodes):
-        step, status = plan.run(team, step, context.work_data, context.work_size)
-        if status == PLAN_ABORTED:
-            return GGML_STATUS_ABORTED
-        if status == PLAN_ASSERTION:
-            _abort_at(nodes[step])
-        if status == PLAN_NEEDS_PYTHON:
-            params = ggml_compute_params(ith=0, nth=1, wsize=context.work_size, wdata=context.work_data)
-            ggml_compute_forward(params, nodes[step])
-            step += 1
-    return GGML_STATUS_SUCCESS
-
-
-def grow_work_buffer(context: ggml_backend_cpu_context, work_size: int) -> None:
-    """The work buffer is kept between graphs; it is made anew only when a plan needs more."""
-    if work_size > context.work_size:
-        ggml_aligned_free(context.work_data, context.work_size)
-        context.work_data = ggml_aligned_malloc(work_size)
-        GGML_ASSERT(context.work_data != NULL, "no memory for the work buffer", got=work_size)
-        context.work_size = work_size
+    return compute_plan(backend.context, plan)
 
 
 def ggml_backend_cpu_graph_compute(backend: ggml_backend, cgraph: ggml_cgraph) -> int:
-    """Plan and run. Returns a ggml_status."""
-    plan = ggml_backend_cpu_graph_plan_create(backend, cgraph)
-    return ggml_backend_cpu_graph_plan_compute(backend, plan)
+    """Plan and run; the plan of a graph that is used again is there already. Returns a ggml_status."""
+    context = backend.context
+    settings = (context.n_threads, context.sum_order)
+    plan = context.kept.plan_for(cgraph, settings, lambda graph: ggml_backend_cpu_graph_plan_create(backend, graph))
+    if plan is None:
+        plan = ggml_backend_cpu_graph_plan_create(backend, cgraph)
+    return compute_plan(context, plan)
+
+
+def graph_reuse(backend: ggml_backend, kind: Kind, sizes: Sizes) -> ggml_cgraph | None:
+    """The last graph, moved to `sizes`, or None (ggml/graph_reuse.py)."""
+    return backend.context.kept.reuse(kind, sizes)
+
+
+def graph_keep(
+    backend: ggml_backend, graph: ggml_cgraph, kind: Kind, sizes: Sizes, largest: Sizes, galloc: ggml_gallocr
+) -> None:
+    """Take note of a graph that was built (ggml/graph_reuse.py)."""
+    backend.context.kept.keep(graph, kind, sizes, largest, galloc)
 
 
 def reads_gelu_table(node: ggml_tensor) -> bool:
@@ -220,15 +171,6 @@ def ordered_kernel(name: str, sum_order: str) -> int:
     return _kernels.kernel_address("ordered_" + name)
 
 
-def team_of(context: ggml_backend_cpu_context) -> _kernels.Team:
-    """The team of threads, made anew when their number was changed."""
-    if context.threadpool is None or context.threadpool.n_threads != context.n_threads:
-        if context.threadpool is not None:
-            context.threadpool.close()
-        context.threadpool = _kernels.Team(context.n_threads)
-    return context.threadpool
-
-
 def _check_operands(node: ggml_tensor) -> None:
     """A kernel follows data pointers blindly, so none may be NULL or lead into a freed buffer; and only two ops know
     repacked operands.
@@ -245,13 +187,6 @@ def _check_operands(node: ggml_tensor) -> None:
         if src.data == NULL:
             GGML_ABORT(f"operand {src.name!r} of {node.name!r} has no memory: allocate the graph before computing it")
         check_memory(src)
-
-
-def _abort_at(node: ggml_tensor) -> None:
-    """A kernel found an operand it must not use. The reference knows the words for it."""
-    params = ggml_compute_params(ith=0, nth=1, wsize=0, wdata=NULL)
-    ggml_compute_forward(params, node)
-    GGML_ABORT(f"the kernel of {ggml_op_name(node.op)} refused node {node.name!r}")
 
 
 cpu_backend_i = ggml_backend_i(
@@ -290,8 +225,18 @@ def ggml_backend_cpu_set_n_threads(backend: ggml_backend, n_threads: int) -> Non
 def set_sum_order(backend: ggml_backend, sum_order: str) -> None:
     """In which order the graphs to come add up: "fast", or as the real "ggml" or "llama.cpp", to the last bit."""
     GGML_ASSERT(ggml_backend_is_cpu(backend), "this is not a CPU backend")
-    GGML_ASSERT(sum_order in SUM_ORDERS, "no such order of summation", got=sum_order)
+    GGML_ASSERT(sum_order in SUM_ORDERS, "there is no such order of summation", got=sum_order)
     backend.context.sum_order = sum_order
+
+
+def set_new_backends(sum_order: str, packs: bool) -> tuple[str, bool]:
+    """What the backends to come begin with: the order in which they add up, and whether they may keep packed copies of
+    mapped matrices. Returns what was in force.
+    """
+    GGML_ASSERT(sum_order in SUM_ORDERS, "there is no such order of summation", got=sum_order)
+    before = new_backends.sum_order, new_backends.packs
+    new_backends.sum_order, new_backends.packs = sum_order, packs
+    return before
 
 
 def ggml_backend_cpu_set_abort_callback(
@@ -460,7 +405,9 @@ PROC_ADDRESSES: dict[str, Callable[..., Any]] = {
     "ggml_backend_set_abort_callback": ggml_backend_cpu_set_abort_callback,
     "ggml_backend_get_features": ggml_backend_cpu_get_features,
     "ggml_backend_dev_get_extra_bufts": ggml_backend_cpu_device_get_extra_buffers_type,
-    "repack_mapped": repack_mapped,
+    "graph_keep": graph_keep,
+    "graph_reuse": graph_reuse,
+    "set_new_backends": set_new_backends,
     "set_sum_order": set_sum_order,
     "split_strings": _kernels.split_strings,
 }

@@ -50,7 +50,11 @@ def guarded(execute: Callable[[argparse.Namespace], int], args: argparse.Namespa
 
 
 def message_of(error: Exception) -> str:
-    """What to say of an exception. Those that are our own mistake say so."""
+    """What to say of an exception. Those that are our mistake say so."""
+    if isinstance(error, ImportError):
+        # the rest cannot be asked about: it would be imported, too
+        return str(error)
+
     from ..ggml import GGMLFileError
     from ..gpt2.eval import EvalError
     from ..llama.main import DecodeError

@@ -11,6 +11,8 @@ import math
 import os
 from collections.abc import Callable
 
+from ..runner import SUMS
+
 MAX_THREADS = 512
 MAX_SEED = 2**32 - 1
 MAX_INT32 = 2**31 - 1
@@ -79,7 +81,7 @@ def add_run_options(parser: argparse.ArgumentParser, n_predict: int) -> None:
         metavar="N",
         type=integer(0),
         default=0,
-        help="context size in tokens; 0: the model's (default: %(default)s)",
+        help="context size in tokens; 0: a .bin model's, for a GGUF what the run can come to (default: %(default)s)",
     )
     parser.add_argument(
         "-b",
@@ -119,6 +121,16 @@ def add_run_options(parser: argparse.ArgumentParser, n_predict: int) -> None:
     group.add_argument("--ignore-eos", action="store_true", help="go on after the end-of-text token")
 
 
+def add_sums_option(parser: argparse.ArgumentParser, default: str) -> None:
+    """--sums"""
+    parser.add_argument(
+        "--sums",
+        choices=SUMS,
+        default=default,
+        help="order of additions: real ggml's, to the last bit, or the fastest (default: %(default)s)",
+    )
+
+
 def add_repack_option(parser: argparse.ArgumentParser, default: bool) -> None:
     """--no-repack where weights are repacked by default, --repack where they are not"""
     if default:
@@ -128,6 +140,8 @@ def add_repack_option(parser: argparse.ArgumentParser, default: bool) -> None:
         name = "--repack"
         text = "rearrange quantized weights for speed as `stepggml run` does: sixteen rows side by side, in CPU_REPACK"
     parser.add_argument(name, dest="repack", action="store_false" if default else "store_true", help=text)
+    # for speed, a mapped file's weights are rearranged while the program runs; to be looked at, when they are loaded
+    parser.set_defaults(packs=default)
 
 
 def add_verbose_option(parser: argparse.ArgumentParser) -> None:
@@ -172,7 +186,9 @@ def run_options(args: argparse.Namespace):
         top_p=args.top_p,
         greedy=args.greedy,
         ignore_eos=args.ignore_eos,
+        sums=args.sums,
         repack=getattr(args, "repack", False),
+        packs=getattr(args, "packs", False) and args.repack,
     )
 
 

@@ -11,11 +11,16 @@ from typing import Any
 import numpy as np
 
 from ..ggml import (
+    GGML_BACKEND_BUFFER_USAGE_COMPUTE,
     GGML_TYPE_I32,
     NULL,
     ggml_backend_buffer_get_base,
+    ggml_backend_buffer_get_size,
+    ggml_backend_buffer_get_usage,
     ggml_backend_buffer_is_host,
     ggml_backend_tensor_get,
+    ggml_cgraph,
+    ggml_nbytes,
     ggml_op_desc,
     ggml_op_name,
     ggml_tensor,
@@ -94,8 +99,6 @@ def device_floats(tensor: ggml_tensor) -> np.ndarray:
     """As host_floats, for a tensor on a device: its bytes are fetched and read through a copy of the struct."""
     from ctypes import addressof, create_string_buffer
 
-    from ..ggml import ggml_nbytes
-
     n_bytes = ggml_nbytes(tensor)
     staging = create_string_buffer(n_bytes)
     ggml_backend_tensor_get(tensor, addressof(staging), 0, n_bytes)
@@ -105,13 +108,25 @@ def device_floats(tensor: ggml_tensor) -> np.ndarray:
     return host_floats(twin)
 
 
-def result_record(logits: memoryview) -> dict[str, Any]:
+def compute_buffer_size(graph: ggml_cgraph) -> int:
+    """Bytes of the buffers that an allocator has made for nodes of this graph."""
+    buffers = {id(node.buffer): node.buffer for node in graph.nodes}
+    sizes = []
+    for buffer in buffers.values():
+        if buffer is not None and ggml_backend_buffer_get_usage(buffer) == GGML_BACKEND_BUFFER_USAGE_COMPUTE:
+            sizes.append(ggml_backend_buffer_get_size(buffer))
+    return sum(sizes)
+
+
+def result_record(logits: ggml_tensor) -> dict[str, Any]:
     """The last row of logits: the largest and its index (the first of equals), their sum, the first 16."""
-    logits = np.asarray(logits)
-    argmax = greedy_token(logits)
+    n_vocab = logits.ne[0]
+    row = np.empty(n_vocab, dtype=np.float32)
+    ggml_backend_tensor_get(logits, row.ctypes.data, ggml_nbytes(logits) - row.nbytes, row.nbytes)
+    argmax = greedy_token(row)
     return {
         "argmax": argmax,
-        "max": rounded(logits[argmax]),
-        "logit_sum": rounded(logits.astype(np.float64).sum()),
-        "logits_head": [rounded(value) for value in logits[:N_LOGITS]],
+        "max": rounded(row[argmax]),
+        "logit_sum": rounded(row.astype(np.float64).sum()),
+        "logits_head": [rounded(value) for value in row[:N_LOGITS]],
     }

@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._errors import start_log
-from ._options import MAX_THREADS, add_repack_option, add_verbose_option, check_backends, integer
+from ._options import MAX_THREADS, add_repack_option, add_sums_option, add_verbose_option, check_backends, integer
 
 if TYPE_CHECKING:
     from ..runner import Evaluator, RunOptions
@@ -81,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", metavar="NAME,...", default="", help="devices, see `stepggml backends`")
     parser.add_argument("--no-limits", action="store_true", help="do not measure what the machine can do")
     parser.add_argument("-o", "--output", choices=("md", "json"), default="md", help="format (default: md)")
+    add_sums_option(parser, default="fast")
     add_repack_option(parser, default=True)
     add_verbose_option(parser)
 
@@ -225,7 +226,7 @@ def results(args: argparse.Namespace, progress: Progress) -> Iterator[Result]:
         machines = measure_machine(args.threads)
     for path, backend, n_threads in itertools.product(args.model, args.backend, args.threads):
         progress.show(f"{path}: loading")
-        evaluator = open_program(path).start(evaluator_options(args, path, backend, n_threads), quick=True)
+        evaluator = open_program(path).start(evaluator_options(args, path, backend, n_threads))
         try:
             runner = Runner(evaluator)
             for case in all_cases(args):
@@ -250,7 +251,9 @@ def evaluator_options(args: argparse.Namespace, path: str, backend: str, n_threa
         n_threads=n_threads,
         backend=backend,
         greedy=True,
+        sums=args.sums,
         repack=args.repack,
+        packs=args.repack,
     )
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from ._options import add_model_option, add_prompt_options, add_repack_option, add_run_options, run_options
+from ._options import (
+    add_model_option,
+    add_prompt_options,
+    add_repack_option,
+    add_run_options,
+    add_sums_option,
+    run_options,
+)
 
 HELP = "step through a run, line by line and node by node"
 EXAMPLE = '  stepggml debug -p "Old Mr. Crow said" -ex "b node:24" -ex c'
@@ -23,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_option(parser)
     add_prompt_options(parser)
     add_run_options(parser, n_predict=16)
+    add_sums_option(parser, default="ggml")
     add_repack_option(parser, default=False)
     parser.set_defaults(script=[])
     parser.add_argument("-x", "--command-file", metavar="FILE", action=Script, help="run the commands in FILE first")

@@ -16,6 +16,7 @@ from ._options import (
     add_prompt_options,
     add_repack_option,
     add_run_options,
+    add_sums_option,
     add_verbose_option,
     run_options,
 )
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_option(parser)
     add_prompt_options(parser)
     add_run_options(parser, n_predict=200)
+    add_sums_option(parser, default="fast")
     add_repack_option(parser, default=True)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     add_verbose_option(parser)
@@ -82,7 +84,6 @@ def execute(args: argparse.Namespace) -> int:
         options = run_options(args)
 
         from ..runner import open_program
-        from ..runner._generate import generate
 
         program = open_program(options.model)
     finally:
@@ -90,7 +91,7 @@ def execute(args: argparse.Namespace) -> int:
         gc.enable()
     printer = Printer(quiet=args.json)
     try:
-        run = generate(program, options, printer.put_token)
+        run = program.generate(options, printer.put_token)
     finally:
         printer.end()
 
@@ -109,6 +110,7 @@ def execute(args: argparse.Namespace) -> int:
             "model": os.fspath(options.model),
             "backend": run.backend,
             "threads": run.n_threads,
+            "sums": options.sums,
         }
         print(json.dumps(answer))
     return EXIT_INTERRUPTED if printer.interrupted else 0

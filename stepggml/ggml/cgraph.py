@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 from enum import IntEnum
 
+from .._kernels import find_tensor
 from .context import GGML_OBJECT_SIZE, GGML_OBJECT_TYPE_GRAPH, ggml_context, ggml_new_object
 from .hash_set import (
     GGML_HASHSET_ALREADY_EXISTS,
@@ -184,13 +185,14 @@ def ggml_graph_node(cgraph: ggml_cgraph, i: int) -> ggml_tensor:
 
 def ggml_graph_get_tensor(cgraph: ggml_cgraph, name: str) -> ggml_tensor | None:
     """The first tensor of that name: leafs are searched before nodes."""
-    for leaf in cgraph.leafs:
-        if leaf.name == name:
-            return leaf
-    for node in cgraph.nodes:
-        if node.name == name:
-            return node
-    return None
+    # stepggml: C's two loops over names, compiled: 0.3 ms of a token in Python
+    wanted = name.encode("utf-8", "replace")
+    address = find_tensor(cgraph._leafs, cgraph.n_leafs, wanted)
+    if address == NULL:
+        address = find_tensor(cgraph._nodes, cgraph.n_nodes, wanted)
+    if address == NULL:
+        return None
+    return tensor_at(address)
 
 
 def ggml_graph_print(cgraph: ggml_cgraph) -> None:

@@ -2,16 +2,15 @@
 
 Mirrors: gpt2_eval of ggml/examples/gpt-2/main-backend.cpp.
 
-C returns the logits through an out parameter and a bool; here the logits are returned and a failure is raised. Leaves
-out: nothing. The look-up of "set the number of threads" goes through the registry, as llama.cpp does it, since no
-backend is linked in.
+C returns the logits through an out parameter and a bool; here the logits are returned and a failure is raised. The
+look-up of "set the number of threads" goes through the registry, as llama.cpp does it, since no backend is linked in.
+Before a graph is built, the backend is asked whether the last one may be used again, as in llama.cpp; C builds each.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
-
-import numpy as np
 
 from ..ggml import (
     GGML_STATUS_SUCCESS,
@@ -22,11 +21,13 @@ from ..ggml import (
     ggml_backend_reg_get_proc_address,
     ggml_backend_tensor_get,
     ggml_backend_tensor_set,
+    ggml_cgraph,
     ggml_gallocr,
     ggml_gallocr_alloc_graph,
     ggml_graph_get_tensor,
     ggml_status_to_string,
 )
+from ..ggml.graph_reuse import graph_keep, graph_reuse
 from .graph import gpt2_graph
 from .model import gpt2_model
 
@@ -35,37 +36,36 @@ class EvalError(RuntimeError):
     """An evaluation that cannot be done: too many tokens, an id that is not a token, a position never learned."""
 
 
-def gpt2_eval(
-    model: gpt2_model, allocr: ggml_gallocr, n_threads: int, n_past: int, embd_inp: Sequence[int]
-) -> np.ndarray:
+def gpt2_eval(model: gpt2_model, allocr: ggml_gallocr, n_threads: int, n_past: int, embd_inp: Sequence[int]) -> array:
     """Evaluate the tokens embd_inp, which follow n_past earlier ones. C: gpt2_eval.
 
-    Returns the logits of the last token: n_vocab floats of a row of ne = [n_vocab, N]. Raises EvalError for tokens or
-    positions out of range and when the computation fails or is aborted, MemoryError when the compute buffer cannot be
-    had.
+    Returns the logits of the last token: n_vocab floats, the last row of ne = [n_vocab, N]. Raises EvalError for tokens
+    or positions out of range and when the computation fails or is aborted, MemoryError when the compute buffer cannot
+    be had.
     """
     N = len(embd_inp)
     n_vocab = model.hparams.n_vocab
     check_input(model, n_past, embd_inp)
 
-    # the graph is built anew every time: n_past is part of its shapes and offsets
-    gf = gpt2_graph(model, n_past, N)
-
-    # give every tensor of it a place: at the offsets of the reserved graph, unless this one needs more
-    allocated = ggml_gallocr_alloc_graph(allocr, gf)
-    if not allocated:
-        raise MemoryError(f"no memory to compute {N} tokens")
+    # n_past is part of a graph's shapes and offsets. May the last graph be used again all the same?
+    kind = (allocr, N)
+    gf = graph_reuse(model.backend, kind, (n_past,))
+    if gf is None:
+        gf = build_allocated_graph(model, allocr, n_past, N)
 
     # token ids go in. This must come after the allocation: before, there was nowhere to write to
     embd = ggml_graph_get_tensor(gf, "embd")
-    tokens = np.array(embd_inp, dtype=np.int32)
-    ggml_backend_tensor_set(embd, tokens.ctypes.data, 0, 4 * N)
+    tokens = array("i", embd_inp)
+    tokens_address, _n = tokens.buffer_info()
+    ggml_backend_tensor_set(embd, tokens_address, 0, 4 * N)
 
     # so do positions, one at a time as in C
     position = ggml_graph_get_tensor(gf, "position")
+    v = array("i", [0])
+    v_address, _n = v.buffer_info()
     for i in range(N):
-        v = np.array([n_past + i], dtype=np.int32)
-        ggml_backend_tensor_set(position, v.ctypes.data, 4 * i, 4)
+        v[0] = n_past + i
+        ggml_backend_tensor_set(position, v_address, 4 * i, 4)
 
     set_n_threads(model.backend, n_threads)
 
@@ -76,9 +76,25 @@ def gpt2_eval(
 
     # the last of the N rows of logits is the one after the last token
     logits = ggml_graph_get_tensor(gf, "logits")
-    embd_w = np.empty(n_vocab, dtype=np.float32)
-    ggml_backend_tensor_get(logits, embd_w.ctypes.data, 4 * n_vocab * (N - 1), 4 * n_vocab)
+    embd_w = array("f", [0.0]) * n_vocab
+    embd_w_address, _n = embd_w.buffer_info()
+    ggml_backend_tensor_get(logits, embd_w_address, 4 * n_vocab * (N - 1), 4 * n_vocab)
     return embd_w
+
+
+def build_allocated_graph(model: gpt2_model, allocr: ggml_gallocr, n_past: int, N: int) -> ggml_cgraph:
+    """The graph of one evaluation with a place for each tensor: at the offsets of the reserved graph, unless this one
+    needs more. Raises MemoryError.
+    """
+    gf = gpt2_graph(model, n_past, N)
+    allocated = ggml_gallocr_alloc_graph(allocr, gf)
+    if not allocated:
+        raise MemoryError(f"no memory to compute {N} tokens")
+
+    # the next graph may be made from this one
+    n_past_largest = model.hparams.n_ctx - N
+    graph_keep(model.backend, gf, (allocr, N), (n_past,), (n_past_largest,), allocr)
+    return gf
 
 
 def check_input(model: gpt2_model, n_past: int, embd_inp: Sequence[int]) -> None:

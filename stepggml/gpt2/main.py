@@ -2,17 +2,17 @@
 
 Mirrors: main() of ggml/examples/gpt-2/main-backend.cpp and gpt_params of ggml/examples/common.h.
 
-C prints each token as it goes; here it goes to `put_token`, whose default prints too. Besides the text a prompt may
-be given as token ids, and greedy choice is possible. Leaves out: parsing of command lines (stepggml/cli does that),
-the tokenizer self-test, interactive mode.
+C prints each token as it goes; here it goes to `put_token`. Besides the text a prompt may be given as token ids, and
+greedy choice is possible. Leaves out: parsing of command lines (stepggml/cli does that), the tokenizer self-test,
+interactive mode.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from ctypes import c_float
+from typing import Any
 
 from ..ggml import (
     GGML_LOG_INFO,
@@ -30,7 +30,7 @@ from .eval import EvalError, check_token_ids, gpt2_eval
 from .graph import gpt2_graph
 from .model import free_model, gpt2_model
 from .model_load import MB, gpt2_model_load
-from .sample import LargestFinder, gpt_sample_top_k_top_p, mt19937, top_k_descending
+from .sample import gpt_sample_top_k_top_p, greedy_token, mt19937
 from .vocab import gpt_tokenize, gpt_vocab
 
 # How a text begins when no prompt is given.
@@ -62,39 +62,12 @@ class gpt_params:
         self.backend = ""  # name of a device; empty: the CPU
 
 
-class Generation:
-    """What a run has come to: what main()'s locals are in C. Times in microseconds."""
-
-    def __init__(self) -> None:
-        self.embd_inp: list[int] = []  # the prompt
-        self.tokens: list[int] = []  # what was sampled after it
-        self.n_past = 0  # tokens whose keys and values are in memory
-        self.t_load_us = 0
-        self.t_sample_us = 0
-        self.t_prompt_us = 0
-        self.t_predict_us = 0
-        self.stopped = False  # put_token asked for the end
-        self.backend = ""  # the device it ran on
-        self.n_threads = 0
-
-
-def print_token(id: int, piece: bytes) -> bool:
-    """Write a token's bytes to stdout. Returns whether to go on."""
-    sys.stdout.buffer.write(piece)
-    sys.stdout.buffer.flush()
-    return True
-
-
-def main(
-    params: gpt_params, put_token: Callable[[int, bytes], bool] = print_token, run: Generation | None = None
-) -> Generation:
+def main(params: gpt_params, put_token: Callable[[int, bytes], bool], run: Any) -> None:
     """Generate text after a prompt. C: main().
 
-    put_token(id, piece) gets every token, the prompt's first; when it returns False the run ends there. `run`, if
-    given, is filled as things happen; it is also what is returned. Raises GGMLFileError, EvalError, MemoryError.
+    put_token(id, piece) gets every token, the prompt's first; when it returns False the run ends there. `run`, a
+    runner.RunResult, is filled as things happen. Raises GGMLFileError, EvalError, MemoryError.
     """
-    if run is None:
-        run = Generation()
     ggml_time_init()
     t_main_start_us = ggml_time_us()
 
@@ -128,7 +101,6 @@ def main(
         if allocr is not None:
             ggml_gallocr_free(allocr)
         free_model(model)
-    return run
 
 
 def choose_prompt(params: gpt_params, rng: mt19937) -> None:
@@ -195,7 +167,7 @@ def generate(
     rng: mt19937,
     n_predict: int,
     put_token: Callable[[int, bytes], bool],
-    run: Generation,
+    run: Any,
 ) -> None:
     """The main loop. Each turn evaluates what the turn before put into embd, then fills embd anew: from the prompt
     while it lasts, then with one sampled token. So the first turn evaluates nothing, and the last token sampled is
@@ -247,25 +219,18 @@ def generate(
         i += 1
 
 
-def sample_token(
-    vocab: gpt_vocab,
-    logits: Sequence[float],
-    params: gpt_params,
-    rng: mt19937,
-    find_largest: LargestFinder = top_k_descending,
-) -> int:
+def sample_token(vocab: gpt_vocab, logits: Sequence[float], params: gpt_params, rng: mt19937) -> int:
     """The next token after `logits`, by the way of choosing that params asks for."""
     if params.greedy or params.temp <= 0:
-        (id,) = find_largest(logits, 1)
-        return int(id)
+        return greedy_token(logits)
 
     # gpt_params has floats, the sampler takes doubles: 0.9 arrives as 0.89999998
     top_p = c_float(params.top_p).value
     temp = c_float(params.temp).value
-    return gpt_sample_top_k_top_p(vocab, logits, params.top_k, top_p, temp, rng, find_largest)
+    return gpt_sample_top_k_top_p(vocab, logits, params.top_k, top_p, temp, rng)
 
 
-def report_timings(run: Generation, t_total_us: int) -> None:
+def report_timings(run: Any, t_total_us: int) -> None:
     """Where the time went."""
     t_predict_us = run.t_prompt_us + run.t_predict_us
     per_token_ms = t_predict_us / 1000.0 / max(run.n_past, 1)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 # The sequence that tokens without one belong to.
 DEFAULT_SEQ_ID = 0
 
@@ -19,11 +17,11 @@ DEFAULT_SEQ_ID = 0
 class llama_batch:
     """What llama_decode shall evaluate: token ids, or embeddings in their place.
 
-    Fields: token (list of ids) or embd (float32 array [n_tokens, n_embd]); pos, seq_id, logits: per token its position,
+    Fields: token (list of ids) or embd (rows of n_embd floats); pos, seq_id, logits: per token its position,
     the list of its sequences, whether its logits are wanted. None for those: positions go on, sequence 0, the last.
     """
 
-    def __init__(self, token: Sequence[int] | None = None, embd: np.ndarray | None = None) -> None:
+    def __init__(self, token: Sequence[int] | None = None, embd: Sequence[Sequence[float]] | None = None) -> None:
         self.token = None if token is None else list(token)
         self.embd = embd
         self.pos: list[int] | None = None

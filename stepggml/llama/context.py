@@ -104,7 +104,6 @@ class llama_context_params:
         self.embeddings = False  # embeddings out instead of logits
         self.pooling_type = LLAMA_POOLING_TYPE_UNSPECIFIED
         self.logits_all = False
-        self.reserve = True  # make the compute buffers large enough for any graph; C: always
 
         # the scheduler's: cb_eval(t, ask, user_data)
         self.cb_eval: Callable[[ggml_tensor, bool, Any], bool] | None = None
@@ -215,8 +214,7 @@ def llama_init_from_model(model: llama_model, params: llama_context_params) -> l
         init_kv_cache(ctx, params)
         llama_output_reserve(ctx, ctx.cparams.n_seq_max)
         init_sched(ctx)
-        if params.reserve:
-            reserve_worst_case(ctx)
+        reserve_worst_case(ctx)
     except BaseException:
         llama_free(ctx)
         raise

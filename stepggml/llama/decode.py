@@ -3,14 +3,15 @@
 Mirrors: llama_decode, llama_decode_impl and llama_graph_compute of llama.cpp/src/llama.cpp.
 
 The order of these steps matters: inputs can be written only when the graph has memory, and must be written before every
-run, since their memory is given away during it.
+run, since their memory is given away during it. A graph is built only when the last one cannot be used again: that
+question is llama.cpp's of today (llama_context::process_ubatch); in early 2025 every graph was built.
 
 Leaves out: encoders, recurrent models, shifting and defragmenting the cache.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from array import array
 
 from ..ggml import (
     GGML_ASSERT,
@@ -31,6 +32,7 @@ from ..ggml import (
     ggml_status_to_string,
     ggml_tensor,
 )
+from ..ggml.graph_reuse import graph_keep, graph_reuse
 from .batch import fill_batch, llama_batch, llama_sbatch, llama_ubatch
 from .context import llama_context
 from .graph import llama_build_graph
@@ -87,9 +89,8 @@ def llama_decode_impl(lctx: llama_context, inp_batch: llama_batch) -> int:
         lctx.output_ids[i] = row
     lctx.n_outputs = n_outputs
 
-    # wait for the results, then forget the graph
+    # wait for the results. The graph stays: it may be used again
     ggml_backend_sched_synchronize(lctx.sched)
-    ggml_backend_sched_reset(lctx.sched)
     return 0
 
 
@@ -149,17 +150,17 @@ def decode_ubatch(lctx: llama_context, ubatch: llama_ubatch, n_outputs_prev: int
     pad = llama_kv_cache_get_padding()
     kv_self.n = min(kv_self.size, max(pad, GGML_PAD(llama_kv_cache_cell_max(kv_self), pad)))
 
-    # build the graph
-    ggml_backend_sched_reset(lctx.sched)
-    ggml_backend_sched_set_eval_callback(lctx.sched, cparams.cb_eval, cparams.cb_eval_user_data)
-    gf = llama_build_graph(lctx, ubatch, False)
+    # may the last graph be used again? If not, build one, and give it memory
+    gf = reuse_graph(lctx, ubatch)
+    if gf is None:
+        gf = build_allocated_graph(lctx, ubatch)
+    if gf is None:
+        return undo(lctx, slot, head, GGML_STATUS_ALLOC_FAILED)
     res, embd = find_results(lctx, gf)
 
-    # memory, inputs, run
-    status = GGML_STATUS_ALLOC_FAILED
-    if ggml_backend_sched_alloc_graph(lctx.sched, gf):
-        llama_set_inputs(lctx, ubatch)
-        status = llama_graph_compute(lctx, gf, n_threads)
+    # inputs, run
+    llama_set_inputs(lctx, ubatch)
+    status = llama_graph_compute(lctx, gf, n_threads)
     if status != GGML_STATUS_SUCCESS:
         return undo(lctx, slot, head, status)
 
@@ -174,6 +175,46 @@ def decode_ubatch(lctx: llama_context, ubatch: llama_ubatch, n_outputs_prev: int
     if embd is not None:
         read_embeddings(lctx, ubatch, embd, n_outputs_prev)
     return 0
+
+
+def graph_kind(lctx: llama_context, ubatch: llama_ubatch) -> tuple:
+    """What decides a graph's topology. All else about it follows from graph_sizes."""
+    return (lctx.sched, ubatch.n_tokens, lctx.n_outputs, ubatch.token is None)
+
+
+def graph_sizes(lctx: llama_context) -> tuple[int, int]:
+    """Where new keys and values go, and how many cells the attention reads."""
+    return (lctx.kv_self.head, lctx.kv_self.n)
+
+
+def reuse_graph(lctx: llama_context, ubatch: llama_ubatch) -> ggml_cgraph | None:
+    """The graph of the micro-batch before, made to be the one of this; None when one must be built.
+
+    With several backends the scheduler copies tensors between them and every graph is built, and so it is when someone
+    wants to be asked about each node.
+    """
+    if len(lctx.backends) > 1 or lctx.cparams.cb_eval is not None:
+        return None
+    kind = graph_kind(lctx, ubatch)
+    sizes = graph_sizes(lctx)
+    return graph_reuse(lctx.backend_cpu, kind, sizes)
+
+
+def build_allocated_graph(lctx: llama_context, ubatch: llama_ubatch) -> ggml_cgraph | None:
+    """A graph for the micro-batch, with memory for all its tensors. None when that is missing."""
+    ggml_backend_sched_reset(lctx.sched)
+    ggml_backend_sched_set_eval_callback(lctx.sched, lctx.cparams.cb_eval, lctx.cparams.cb_eval_user_data)
+    gf = llama_build_graph(lctx, ubatch, False)
+    if not ggml_backend_sched_alloc_graph(lctx.sched, gf):
+        return None
+
+    # the next graph may be made from this one; the last of its kind reads a full cache
+    if len(lctx.backends) == 1 and lctx.cparams.cb_eval is None:
+        kind = graph_kind(lctx, ubatch)
+        sizes = graph_sizes(lctx)
+        largest = (lctx.kv_self.size - ubatch.n_tokens, lctx.kv_self.size)
+        graph_keep(lctx.backend_cpu, gf, kind, sizes, largest, lctx.sched.galloc)
+    return gf
 
 
 def find_results(lctx: llama_context, gf: ggml_cgraph) -> tuple[ggml_tensor | None, ggml_tensor | None]:
@@ -237,7 +278,8 @@ def read_embeddings(lctx: llama_context, ubatch: llama_ubatch, embd: ggml_tensor
         seq_id = seq_ids[0]
         if seq_id in lctx.embd_seq:
             continue
-        values = np.empty(n_embd, dtype=np.float32)
+        values = array("f", bytes(n_embd * SIZE_OF_FLOAT))
+        address, _n = values.buffer_info()
         offset = seq_id * n_embd * SIZE_OF_FLOAT
-        ggml_backend_tensor_get_async(backend, embd, values.ctypes.data, offset, n_embd * SIZE_OF_FLOAT)
+        ggml_backend_tensor_get_async(backend, embd, address, offset, n_embd * SIZE_OF_FLOAT)
         lctx.embd_seq[seq_id] = values

@@ -8,28 +8,28 @@ are written anew before every run.
 
 from __future__ import annotations
 
-import math
+from array import array
+from collections.abc import Sequence
 
-import numpy as np
-
+from .._kernels import kv_cells
 from ..ggml import GGML_ASSERT, ggml_backend_buffer_is_host, ggml_backend_tensor_set, ggml_nbytes, ggml_tensor
-from ..ggml.array import tensor_array
 from .batch import llama_ubatch
 from .context import llama_context
-from .kv_cache import llama_kv_cache
 from .llm_build_context import LLAMA_POOLING_TYPE_CLS, LLAMA_POOLING_TYPE_MEAN, LLAMA_POOLING_TYPE_NONE
 
-MINUS_INFINITY = -math.inf
+# What Python's arrays call the two types that inputs have.
+INT32 = "i"
+FLOAT = "f"
 
 
 def llama_set_inputs(lctx: llama_context, ubatch: llama_ubatch) -> None:
     """Write every input the graph has. C: llama_set_inputs."""
     if ubatch.token is not None:
-        set_values(lctx.inp_tokens, ubatch.token, np.int32)
+        set_values(lctx.inp_tokens, array(INT32, ubatch.token))
     if ubatch.embd is not None:
-        set_values(lctx.inp_embd, ubatch.embd, np.float32)
+        set_values(lctx.inp_embd, floats_of_rows(ubatch.embd))
     if lctx.inp_pos is not None:
-        set_values(lctx.inp_pos, ubatch.pos, np.int32)
+        set_values(lctx.inp_pos, array(INT32, ubatch.pos))
     if lctx.inp_out_ids is not None:
         set_out_ids(lctx, ubatch)
     if lctx.inp_KQ_mask is not None:
@@ -40,17 +40,18 @@ def llama_set_inputs(lctx: llama_context, ubatch: llama_ubatch) -> None:
         set_cls(lctx, ubatch)
 
 
-def set_values(tensor: ggml_tensor, values: object, dtype: type) -> None:
+def set_values(tensor: ggml_tensor, values: array) -> None:
     """Copy numbers into a tensor, as many as it holds."""
-    data = np.ascontiguousarray(values, dtype=dtype)
-    ggml_backend_tensor_set(tensor, data.ctypes.data, 0, ggml_nbytes(tensor))
+    address, _n = values.buffer_info()
+    ggml_backend_tensor_set(tensor, address, 0, ggml_nbytes(tensor))
 
 
-def host_array(tensor: ggml_tensor) -> np.ndarray:
-    """A tensor's numbers where they are, rows first. Inputs lie in host memory."""
-    GGML_ASSERT(ggml_backend_buffer_is_host(tensor.buffer), f"input '{tensor.name}' must be in host memory")
-    values = tensor_array(tensor)
-    return values[0, 0]
+def floats_of_rows(rows: Sequence[Sequence[float]]) -> array:
+    """The elements of all rows, one after the other."""
+    values = array(FLOAT)
+    for row in rows:
+        values.extend(row)
+    return values
 
 
 def set_out_ids(lctx: llama_context, ubatch: llama_ubatch) -> None:
@@ -61,47 +62,28 @@ def set_out_ids(lctx: llama_context, ubatch: llama_ubatch) -> None:
             ids.append(i)
     GGML_ASSERT(len(ids) == lctx.n_outputs, "the outputs were counted before", got=len(ids), expected=lctx.n_outputs)
     if ids:
-        set_values(lctx.inp_out_ids, ids, np.int32)
+        set_values(lctx.inp_out_ids, array(INT32, ids))
 
 
 def set_KQ_mask(lctx: llama_context, ubatch: llama_ubatch) -> None:
-    """Row j: 0 for the cells that token j may look at, -inf for the others.
+    """Row j: 0 for the cells that token j may look at, -inf for the others; with ALiBi minus the distance: the further
+    away, the less it counts.
 
     It may look at a cell of its own sequence that is not later than itself. Rows that only pad are all -inf.
     """
     kv_self = lctx.kv_self
-    n_kv = kv_self.n
+    mask = lctx.inp_KQ_mask
+    n_kv = mask.ne[0]
+    n_rows = mask.ne[1]
+    GGML_ASSERT(ggml_backend_buffer_is_host(mask.buffer), f"input '{mask.name}' must be in host memory")
+    GGML_ASSERT(n_kv == kv_self.n, "the graph was built for that many cells", got=n_kv, expected=kv_self.n)
+
     use_alibi = lctx.model.hparams.f_max_alibi_bias > 0.0
-    mask = host_array(lctx.inp_KQ_mask)
-    mask[:, :] = MINUS_INFINITY
-
-    cell_pos = cell_positions(kv_self, n_kv)
-    members: dict[int, np.ndarray] = {}
-    for j in range(ubatch.n_tokens):
-        pos = ubatch.pos[j]
-        seq_id = ubatch.seq_id[j][0]
-        if seq_id not in members:
-            members[seq_id] = cells_of_sequence(kv_self, n_kv, seq_id)
-        visible = members[seq_id] & (cell_pos <= pos)
-        # ALiBi: the further away, the less it counts
-        distance = -np.abs(cell_pos - pos) if use_alibi else 0
-        mask[j] = np.where(visible, distance, MINUS_INFINITY)
-
-
-def cell_positions(kv_self: llama_kv_cache, n_kv: int) -> np.ndarray:
-    """Positions of the first n_kv cells, -1 for empty ones."""
-    positions = np.empty(n_kv, dtype=np.int32)
-    for i in range(n_kv):
-        positions[i] = kv_self.cells[i].pos
-    return positions
-
-
-def cells_of_sequence(kv_self: llama_kv_cache, n_kv: int, seq_id: int) -> np.ndarray:
-    """Which of the first n_kv cells belong to a sequence."""
-    member = np.empty(n_kv, dtype=bool)
-    for i in range(n_kv):
-        member[i] = kv_self.cells[i].has_seq_id(seq_id)
-    return member
+    pos = array(INT32, ubatch.pos)
+    seq_id = array(INT32)
+    for seq_ids in ubatch.seq_id:
+        seq_id.append(seq_ids[0])
+    kv_cells.fill_mask(mask.data, kv_self.cells_address(), n_kv, n_rows, pos, seq_id, use_alibi)
 
 
 def set_mean(lctx: llama_context, ubatch: llama_ubatch) -> None:
@@ -112,12 +94,13 @@ def set_mean(lctx: llama_context, ubatch: llama_ubatch) -> None:
         seq_id = seq_ids[0]
         lengths[seq_id] = lengths.get(seq_id, 0) + 1
 
-    mean = host_array(lctx.inp_mean)
-    mean[:, :] = 0.0
+    n_tokens = ubatch.n_tokens
+    mean = array(FLOAT, bytes(4 * n_tokens * n_tokens))
     for i, seq_ids in enumerate(ubatch.seq_id):
         seq_id = seq_ids[0]
         check_seq_id(seq_id, ubatch)
-        mean[seq_id, i] = 1.0 / lengths[seq_id]
+        mean[seq_id * n_tokens + i] = 1.0 / lengths[seq_id]
+    set_values(lctx.inp_mean, mean)
 
 
 def set_cls(lctx: llama_context, ubatch: llama_ubatch) -> None:
@@ -133,7 +116,7 @@ def set_cls(lctx: llama_context, ubatch: llama_ubatch) -> None:
         if seq_id not in best or (pos < best[seq_id]) == want_first:
             best[seq_id] = pos
             cls[seq_id] = i
-    set_values(lctx.inp_cls, cls, np.int32)
+    set_values(lctx.inp_cls, array(INT32, cls))
 
 
 def check_seq_id(seq_id: int, ubatch: llama_ubatch) -> None:

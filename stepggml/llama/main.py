@@ -2,8 +2,8 @@
 
 Mirrors: main() of llama.cpp/examples/simple/simple.cpp, with the parameters of common/common.h that it needs.
 
-C prints each token as it goes; here it goes to `put_token`, whose default prints too. Besides the text a prompt may be
-given as token ids. Long prompts are decoded batch by batch.
+C prints each token as it goes; here it goes to `put_token`. Besides the text a prompt may be given as token ids. Long
+prompts are decoded batch by batch.
 
 Leaves out: parsing of command lines, chat templates, interactive mode.
 """
@@ -11,8 +11,8 @@ Leaves out: parsing of command lines, chat templates, interactive mode.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
+from typing import Any
 
 from ..ggml import (
     GGML_BACKEND_DEVICE_TYPE_CPU,
@@ -67,7 +67,7 @@ class common_params:
         self.n_predict = -1  # new tokens; negative: until the context is full
         self.n_batch = 2048  # prompt tokens per llama_decode
         self.n_ubatch = 512  # tokens per graph
-        self.n_ctx = 4096  # 0: as many as the model was trained with
+        self.n_ctx = 0  # tokens; 0: as many as the run can come to
         self.ignore_eos = False  # go on after a token that ends the generation
         self.use_mmap = True
         self.use_mlock = False
@@ -86,39 +86,12 @@ class common_params:
         self.backend = ""  # name of a device for all layers; empty: the CPU
 
 
-class Generation:
-    """What a run has come to: what main()'s locals are in C. Times in microseconds."""
-
-    def __init__(self) -> None:
-        self.embd_inp: list[int] = []  # the prompt
-        self.tokens: list[int] = []  # what was sampled after it
-        self.n_past = 0  # tokens whose keys and values are in the cache
-        self.t_load_us = 0
-        self.t_sample_us = 0
-        self.t_prompt_us = 0
-        self.t_predict_us = 0
-        self.stopped = False  # put_token asked for the end
-        self.backend = ""
-        self.n_threads = 0
-
-
-def print_token(id: int, piece: bytes) -> bool:
-    """Write a token's bytes to stdout. Returns whether to go on."""
-    sys.stdout.buffer.write(piece)
-    sys.stdout.buffer.flush()
-    return True
-
-
-def main(
-    params: common_params, put_token: Callable[[int, bytes], bool] = print_token, run: Generation | None = None
-) -> Generation:
+def main(params: common_params, put_token: Callable[[int, bytes], bool], run: Any) -> None:
     """Generate text after a prompt. C: main().
 
-    put_token(id, piece) gets every token, the prompt's first; when it returns False the run ends there. `run` is filled
-    as it goes. Raises GGMLFileError, DecodeError, MemoryError.
+    put_token(id, piece) gets every token, the prompt's first; when it returns False the run ends there. `run`, a
+    runner.RunResult, is filled as it goes. Raises GGMLFileError, DecodeError, MemoryError.
     """
-    if run is None:
-        run = Generation()
     llama_backend_init()
     model = None
     ctx = None
@@ -127,15 +100,20 @@ def main(
         t_start_us = ggml_time_us()
         model_params = make_model_params(params)
         model = llama_model_load_from_file(params.model, model_params)
-        ctx_params = make_context_params(params)
-        ctx = llama_init_from_model(model, ctx_params)
         run.t_load_us = ggml_time_us() - t_start_us
-        run.backend = params.backend or "CPU"
-        run.n_threads = params.n_threads
 
         # tokenize the prompt
-        run.embd_inp = tokenize_prompt(model, ctx, params)
-        n_predict = limit_n_predict(ctx, params.n_predict, len(run.embd_inp))
+        run.embd_inp = tokenize_prompt(model, params)
+        n_prompt = len(run.embd_inp)
+
+        # initialize the context
+        t_start_us = ggml_time_us()
+        ctx_params = make_context_params(params, model, n_prompt)
+        ctx = llama_init_from_model(model, ctx_params)
+        run.t_load_us += ggml_time_us() - t_start_us
+        run.backend = params.backend or "CPU"
+        run.n_threads = params.n_threads
+        n_predict = limit_n_predict(ctx, params.n_predict, n_prompt)
 
         smpl = make_sampler(params)
         generate(model, ctx, smpl, params, n_predict, put_token, run)
@@ -143,7 +121,6 @@ def main(
     finally:
         llama_free(ctx)
         llama_model_free(model)
-    return run
 
 
 def make_model_params(params: common_params) -> llama_model_params:
@@ -165,10 +142,14 @@ def make_model_params(params: common_params) -> llama_model_params:
     return mparams
 
 
-def make_context_params(params: common_params) -> llama_context_params:
-    """What the command line says about the context. C: common_context_params_to_llama."""
+def make_context_params(params: common_params, model: llama_model, n_prompt: int) -> llama_context_params:
+    """What the command line says about the context. n_ctx 0: as many tokens as the run can come to, as in simple.cpp,
+    but not more than the model was trained with.
+    """
     cparams = llama_context_default_params()
     cparams.n_ctx = params.n_ctx
+    if params.n_ctx == 0 and params.n_predict >= 0:
+        cparams.n_ctx = min(n_prompt + params.n_predict, model.hparams.n_ctx_train)
     cparams.n_batch = params.n_batch
     cparams.n_ubatch = params.n_ubatch
     cparams.n_threads = params.n_threads
@@ -196,8 +177,8 @@ def make_sampler(params: common_params) -> llama_sampler_chain:
     return smpl
 
 
-def tokenize_prompt(model: llama_model, ctx: llama_context, params: common_params) -> list[int]:
-    """The prompt's token ids. Raises DecodeError when there are none, too many, or some that are not tokens."""
+def tokenize_prompt(model: llama_model, params: common_params) -> list[int]:
+    """The prompt's token ids. Raises DecodeError when there are none, or some that are not tokens."""
     if params.tokens is not None:
         embd_inp = list(params.tokens)
     else:
@@ -205,12 +186,9 @@ def tokenize_prompt(model: llama_model, ctx: llama_context, params: common_param
     GGML_LOG_INFO(f"main: prompt: {params.prompt!r}\n")
     GGML_LOG_INFO(f"main: number of tokens in prompt = {len(embd_inp)}, first 8 tokens: {embd_inp[:8]}\n")
 
-    n_ctx = llama_n_ctx(ctx)
     n_vocab = model.n_vocab()
     if not embd_inp:
         raise DecodeError("the prompt has no tokens")
-    if len(embd_inp) > n_ctx:
-        raise DecodeError(f"the prompt has {len(embd_inp)} tokens, the context holds {n_ctx}")
     for id in embd_inp:
         if id < 0 or id >= n_vocab:
             raise DecodeError(f"token id {id} is out of range: the vocabulary has {n_vocab} tokens")
@@ -218,8 +196,13 @@ def tokenize_prompt(model: llama_model, ctx: llama_context, params: common_param
 
 
 def limit_n_predict(ctx: llama_context, n_predict: int, n_prompt: int) -> int:
-    """n_predict, but no more than the context has room for after the prompt."""
-    room = llama_n_ctx(ctx) - n_prompt
+    """n_predict, but no more than the context has room for after the prompt. Raises DecodeError for a prompt that does
+    not fit.
+    """
+    n_ctx = llama_n_ctx(ctx)
+    if n_prompt > n_ctx:
+        raise DecodeError(f"the prompt has {n_prompt} tokens, the context holds {n_ctx}")
+    room = n_ctx - n_prompt
     if n_predict < 0:
         return room
     return min(n_predict, room)
@@ -232,18 +215,24 @@ def generate(
     params: common_params,
     n_predict: int,
     put_token: Callable[[int, bytes], bool],
-    run: Generation,
+    run: Any,
 ) -> None:
-    """The main loop: the prompt batch by batch, then token by token. The last token sampled is never evaluated."""
-    # the prompt
+    """The main loop: the prompt batch by batch, then token by token. The last token sampled is never evaluated, and a
+    prompt that nothing follows is not either.
+    """
+    # print the prompt token by token
+    for id in run.embd_inp:
+        put(model, put_token, id, run)
+    if run.stopped or n_predict == 0:
+        return
+
+    # evaluate it
     t_start_us = ggml_time_us()
     n_batch = llama_n_batch(ctx)
     for first in range(0, len(run.embd_inp), n_batch):
         tokens = run.embd_inp[first : first + n_batch]
         evaluate(model, ctx, tokens, run)
     run.t_prompt_us = ggml_time_us() - t_start_us
-    for id in run.embd_inp:
-        put(model, put_token, id, run)
 
     while len(run.tokens) < n_predict and not run.stopped:
         # sample next token
@@ -265,14 +254,14 @@ def generate(
         run.t_predict_us += ggml_time_us() - t_start_us
 
 
-def put(model: llama_model, put_token: Callable[[int, bytes], bool], id: int, run: Generation) -> None:
+def put(model: llama_model, put_token: Callable[[int, bytes], bool], id: int, run: Any) -> None:
     """Display a token."""
     piece = llama_token_to_piece(model.vocab, id, True)
     if not put_token(id, piece):
         run.stopped = True
 
 
-def evaluate(model: llama_model, ctx: llama_context, tokens: list[int], run: Generation) -> None:
+def evaluate(model: llama_model, ctx: llama_context, tokens: list[int], run: Any) -> None:
     """Decode tokens that follow those before. Raises DecodeError."""
     check_positions(model, run.n_past + len(tokens))
     batch = llama_batch_get_one(tokens)
@@ -289,7 +278,7 @@ def check_positions(model: llama_model, n_positions: int) -> None:
         raise DecodeError(f"token number {n} has no position: the model knows {n} (0 .. {n - 1})")
 
 
-def report_timings(run: Generation) -> None:
+def report_timings(run: Any) -> None:
     """Where the time went."""
     n_predicted = max(len(run.tokens) - 1, 1)
     GGML_LOG_INFO("\n")

@@ -9,10 +9,8 @@ next llama_decode.
 
 from __future__ import annotations
 
-import ctypes
+from array import array
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ..ggml import (
     GGML_BACKEND_DEVICE_TYPE_CPU,
@@ -28,6 +26,7 @@ from ..ggml import (
     ggml_backend_dev_by_type,
     ggml_backend_dev_host_buffer_type,
 )
+from ..ggml.array import memory_view
 from .llm_build_context import LLAMA_POOLING_TYPE_NONE
 
 if TYPE_CHECKING:
@@ -104,19 +103,19 @@ def output_row(ctx: llama_context, i: int, what: str) -> int:
     return j
 
 
-def floats_at(address: int, n: int) -> np.ndarray:
-    """`n` floats where they are, as an array."""
-    memory = (ctypes.c_float * n).from_address(address)
-    return np.frombuffer(memory, dtype=np.float32)
+def floats_at(address: int, n: int) -> memoryview:
+    """`n` floats where they are."""
+    return memory_view(address, SIZE_OF_FLOAT * n).cast("f")
 
 
-def llama_get_logits(ctx: llama_context) -> np.ndarray:
-    """The logits of all outputs, [n_outputs, n_vocab], where they are."""
+def llama_get_logits(ctx: llama_context) -> memoryview:
+    """The logits of all outputs, where they are: n_outputs rows of n_vocab."""
     n_vocab = ctx.model.n_vocab()
-    return floats_at(ctx.logits, ctx.n_outputs * n_vocab).reshape(ctx.n_outputs, n_vocab)
+    floats = floats_at(ctx.logits, ctx.n_outputs * n_vocab)
+    return floats.cast("B").cast("f", (ctx.n_outputs, n_vocab))
 
 
-def llama_get_logits_ith(ctx: llama_context, i: int) -> np.ndarray:
+def llama_get_logits_ith(ctx: llama_context, i: int) -> memoryview:
     """The logits of token i of the last batch, where they are; -1: of the last output.
 
     C returns NULL, or aborts in debug builds, for a token without; here that raises NoSuchOutput.
@@ -128,7 +127,7 @@ def llama_get_logits_ith(ctx: llama_context, i: int) -> np.ndarray:
     return floats_at(ctx.logits + j * n_vocab * SIZE_OF_FLOAT, n_vocab)
 
 
-def llama_get_embeddings_ith(ctx: llama_context, i: int) -> np.ndarray:
+def llama_get_embeddings_ith(ctx: llama_context, i: int) -> memoryview:
     """The embedding of token i of the last batch, without pooling."""
     if ctx.embd == NULL:
         raise NoSuchOutput("no embeddings of single tokens: set embeddings, and no pooling")
@@ -137,6 +136,6 @@ def llama_get_embeddings_ith(ctx: llama_context, i: int) -> np.ndarray:
     return floats_at(ctx.embd + j * n_embd * SIZE_OF_FLOAT, n_embd)
 
 
-def llama_get_embeddings_seq(ctx: llama_context, seq_id: int) -> np.ndarray | None:
+def llama_get_embeddings_seq(ctx: llama_context, seq_id: int) -> array | None:
     """The pooled embedding of a sequence of the last batch, or None."""
     return ctx.embd_seq.get(seq_id)

@@ -4,14 +4,14 @@ Mirrors: llama_sampler and its greedy, dist, top-k, top-p and temperature forms 
 
 Candidates are kept as three lists side by side: ids, logits, probabilities. The latter two are arrays of C floats: what
 is put into them is rounded, as in C. Sums run from left to right in float. The draw is that of C++'s mt19937 and
-discrete_distribution, so a seed gives the same choice as there.
+discrete_distribution, so a seed gives the same choice as there. What looks at all of some 50,000 logits is compiled:
+the search for the largest, and exp.
 
 Leaves out: all other samplers (penalties, min-p, typical, mirostat, grammars, ...).
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 import random
 import time
@@ -19,6 +19,7 @@ from array import array
 from collections.abc import Sequence
 from ctypes import c_float
 
+from .._kernels import largest, probabilities
 from .context import llama_context
 from .outputs import llama_get_logits_ith
 
@@ -30,60 +31,42 @@ class SampleError(RuntimeError):
     """No token can be drawn: the logits are not numbers."""
 
 
-def largest(logits: array, k: int) -> list[int]:
-    """Where the k largest are, largest first; of equals, the first."""
-    places = range(len(logits))
-    return heapq.nlargest(k, places, key=logits.__getitem__)
-
-
 class llama_token_data_array:
     """The candidates.
 
-    Fields: id (token ids), logit, p (floats; zeros until softmax); sorted (largest logit first); selected (an index,
-    -1).
+    Fields: id (token ids), logit (the context's own row until a step changes it), p (after softmax); sorted (largest
+    logit first); selected (an index, -1).
     """
 
-    def __init__(self, logits: Sequence[float]) -> None:
+    def __init__(self, logits: memoryview) -> None:
         self.id: Sequence[int] = range(len(logits))
-        self.logit = array("f", logits)
-        # a NaN never wins
-        if any(map(math.isnan, self.logit)):
-            for i, logit in enumerate(self.logit):
-                if math.isnan(logit):
-                    self.logit[i] = -math.inf
-        self.p = array("f", bytes(self.logit.itemsize * len(logits)))
+        self.logit: Sequence[float] = logits
+        self.p = array("f")
         self.sorted = False
         self.selected = -1
 
-    def keep(self, indices: Sequence[int]) -> None:
-        """Only these candidates, in this order."""
-        self.id = list(map(self.id.__getitem__, indices))
-        self.logit = array("f", map(self.logit.__getitem__, indices))
-        self.p = array("f", map(self.p.__getitem__, indices))
+    def keep(self, n: int) -> None:
+        """Only the first n candidates."""
+        self.id = self.id[:n]
+        self.logit = self.logit[:n]
+        self.p = self.p[:n]
 
     def keep_largest(self, k: int) -> None:
-        """The k largest logits, largest first; of equals, the lower id."""
-        order = range(k)
-        if not self.sorted:
-            order = largest(self.logit, k)
-        self.keep(order)
+        """The k largest logits, largest first; of equals, the lower id. A NaN never wins."""
+        if self.sorted:
+            self.keep(k)
+            return
+        order, self.logit = largest(self.logit, k)
+        ids = array("q")
+        for i in order:
+            ids.append(self.id[i])
+        self.id = ids
         self.sorted = True
 
     def sort(self) -> None:
         """Largest logit first; of equals, the lower id."""
         if not self.sorted:
             self.keep_largest(len(self.id))
-
-    def set_probabilities(self, max_l: float) -> None:
-        """p = exp(logit - max_l) / sum."""
-        cum_sum = c_float(0.0)
-        for i, logit in enumerate(self.logit):
-            # the difference is a float in C
-            self.p[i] = logit - max_l
-            self.p[i] = math.exp(self.p[i])
-            cum_sum.value += self.p[i]
-        for i, p in enumerate(self.p):
-            self.p[i] = p / cum_sum.value
 
 
 def softmax(cur_p: llama_token_data_array) -> None:
@@ -92,7 +75,7 @@ def softmax(cur_p: llama_token_data_array) -> None:
     max_l = cur_p.logit[0]
     if not math.isfinite(max_l):
         raise SampleError(f"no token can be drawn: the largest logit is {max_l}")
-    cur_p.set_probabilities(max_l)
+    cur_p.p = probabilities(cur_p.logit, max_l)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -103,7 +86,8 @@ class greedy_sampler:
     """Pick the largest logit, the first of equals."""
 
     def apply(self, cur_p: llama_token_data_array) -> None:
-        (cur_p.selected,) = largest(cur_p.logit, 1)
+        places, _values = largest(cur_p.logit, 1)
+        cur_p.selected = places[0]
 
 
 class top_k_sampler:
@@ -132,7 +116,7 @@ class top_p_sampler:
         for i, p in enumerate(cur_p.p):
             cum_sum.value += p
             if cum_sum.value >= self.p:
-                cur_p.keep(range(i + 1))
+                cur_p.keep(i + 1)
                 return
 
 
@@ -146,8 +130,10 @@ class temp_sampler:
         if self.temp <= 0.0:
             cur_p.keep_largest(1)
             return
-        for i, logit in enumerate(cur_p.logit):
-            cur_p.logit[i] = logit / self.temp
+        scaled = array("f")
+        for logit in cur_p.logit:
+            scaled.append(logit / self.temp)
+        cur_p.logit = scaled
 
 
 class dist_sampler:
@@ -251,7 +237,7 @@ def llama_sampler_sample(smpl: llama_sampler_chain, ctx: llama_context, idx: int
     return sample_logits(smpl, logits)
 
 
-def sample_logits(smpl: llama_sampler_chain, logits: Sequence[float]) -> int:
+def sample_logits(smpl: llama_sampler_chain, logits: memoryview) -> int:
     """The token that a chain picks from a row of logits."""
     cur_p = llama_token_data_array(logits)
     smpl.apply(cur_p)

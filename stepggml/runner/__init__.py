@@ -25,8 +25,9 @@ MAGIC_SIZE = 4
 class RunOptions(NamedTuple):
     """What a user can ask of a run, whatever the format.
 
-    n_ctx 0: as many tokens as the model knows positions, or, in a quick run, as it can come to; n_threads 0: the
-    default. repack: put quantized weights where they multiply fastest, in another order than the file's.
+    n_ctx 0: as many tokens as the run can come to; n_threads 0: the default. sums: the order of additions, one of SUMS.
+    repack: load quantized weights to where they multiply fastest, in another order than the file's. packs: leave those
+    of a mapped file where they are at first; the backend makes such copies of its own when a second graph comes.
     """
 
     model: str = BUILT_IN_MODEL
@@ -43,7 +44,13 @@ class RunOptions(NamedTuple):
     top_p: float = 0.9
     greedy: bool = False
     ignore_eos: bool = False
+    sums: str = "ggml"
     repack: bool = False
+    packs: bool = False
+
+
+# The order in which products are added up: that of real ggml, to the last bit, or the fastest.
+SUMS = ("ggml", "fast")
 
 
 class ModelInfo(NamedTuple):
@@ -57,16 +64,22 @@ class ModelInfo(NamedTuple):
     tensors: list[dict[str, Any]]
 
 
-class RunResult(Protocol):
-    """What a run has come to. Times in microseconds."""
+class RunResult:
+    """What a run has come to: what main()'s locals are in C. A program fills it as things happen. Times in
+    microseconds.
+    """
 
-    embd_inp: list[int]
-    tokens: list[int]
-    n_past: int
-    t_load_us: int
-    t_prompt_us: int
-    t_predict_us: int
-    stopped: bool
+    def __init__(self) -> None:
+        self.embd_inp: list[int] = []  # the prompt
+        self.tokens: list[int] = []  # what was sampled after it
+        self.n_past = 0  # tokens whose keys and values are in memory
+        self.t_load_us = 0
+        self.t_sample_us = 0
+        self.t_prompt_us = 0
+        self.t_predict_us = 0
+        self.stopped = False  # put_token asked for the end
+        self.backend = ""  # the device it ran on
+        self.n_threads = 0
 
 
 class Evaluator(Protocol):
@@ -124,18 +137,18 @@ class Program(Protocol):
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
         """The bytes of each token."""
 
+    def sums(self, options: RunOptions) -> str:
+        """The order of additions that the options ask for, as the CPU backend calls it."""
+
     def generate(
         self, options: RunOptions, put_token: Callable[[int, bytes], bool], run: RunResult | None = None
     ) -> RunResult:
-        """Load, generate and free. put_token gets every token and its bytes, the prompt's first; False ends the run.
-
-        `run`, one of the program's own results, is filled as things happen.
+        """The program's main(): load, generate and free. put_token gets every token and its bytes, the prompt's first;
+        False ends the run. `run` is filled as things happen, and returned.
         """
 
-    def start(self, options: RunOptions, quick: bool = False) -> Evaluator:
-        """Load the model and reserve memory for the worst case. `quick`: no graph is built when one that is there can
-        be moved; the results are the same.
-        """
+    def start(self, options: RunOptions) -> Evaluator:
+        """The program's main() up to its loop: the model is loaded, and memory reserved for the worst case."""
 
 
 def open_program(path: str) -> Program:

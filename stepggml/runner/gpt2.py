@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Sequence
 
-from .._kernels import largest
-from ..ggml import (
-    GGML_STATUS_SUCCESS,
-    ggml_backend_get_default_buffer_type,
-    ggml_backend_name,
-    ggml_cgraph,
-    ggml_gallocr_alloc_graph,
-    ggml_gallocr_free,
-    ggml_gallocr_get_buffer_size,
-    ggml_gallocr_new,
-    ggml_status_to_string,
-    ggml_time_us,
-    ggml_type_name,
-)
-from ..gpt2.eval import EvalError, check_input, check_token_ids, gpt2_eval, set_n_threads
-from ..gpt2.graph import gpt2_graph, static_buffer
+from ..ggml import ggml_backend_name, ggml_gallocr_free, ggml_gallocr_get_buffer_size, ggml_time_us, ggml_type_name
+from ..gpt2.eval import check_token_ids, gpt2_eval
+from ..gpt2.graph import gpt2_graph
 from ..gpt2.main import (
-    Generation,
     choose_prompt,
     gpt_params,
     limit_n_predict,
@@ -36,9 +21,9 @@ from ..gpt2.model_file import ModelFile, list_tensors
 from ..gpt2.model_load import choose_weight_type, gpt2_model_load, load_vocab, read_hparams, verify_magic
 from ..gpt2.sample import mt19937
 from ..gpt2.vocab import gpt_tokenize, gpt_vocab
-from . import BUILT_IN_MODEL, BUILT_IN_PROMPT, ModelInfo, RunOptions
-from ._advance import Counters, MovingGraph, can_move_graphs
+from . import BUILT_IN_MODEL, BUILT_IN_PROMPT, ModelInfo, RunOptions, RunResult
 from ._costs import Costs, graph_costs
+from ._new_backends import new_backends
 
 
 class Gpt2Program:
@@ -127,28 +112,35 @@ class Gpt2Program:
             setattr(params, name, getattr(options, name))
         return params
 
-    def generate(
-        self, options: RunOptions, put_token: Callable[[int, bytes], bool], run: Generation | None = None
-    ) -> Generation:
-        """The example's main()."""
-        return main(self.params(options), put_token, run)
+    def sums(self, options: RunOptions) -> str:
+        """The order of additions that the options ask for, as the CPU backend calls it."""
+        return self.sum_order if options.sums == "ggml" else "fast"
 
-    def start(self, options: RunOptions, quick: bool = False) -> Gpt2Evaluator:
+    def generate(
+        self, options: RunOptions, put_token: Callable[[int, bytes], bool], run: RunResult | None = None
+    ) -> RunResult:
+        """The example's main()."""
+        run = RunResult() if run is None else run
+        with new_backends(self.sums(options), options.packs):
+            main(self.params(options), put_token, run)
+        return run
+
+    def start(self, options: RunOptions) -> Gpt2Evaluator:
         """The example's main() up to its loop."""
-        return Gpt2Evaluator(self.params(options), quick)
+        with new_backends(self.sums(options), options.packs):
+            return Gpt2Evaluator(self.params(options))
 
 
 class Gpt2Evaluator:
-    """A loaded GPT-2 that evaluates what it is given. `quick`: graphs are moved where they can be, not built anew."""
+    """A loaded GPT-2 that evaluates what it is given."""
 
-    def __init__(self, params: gpt_params, quick: bool = False) -> None:
+    def __init__(self, params: gpt_params) -> None:
         self.params = params
         self.rng = mt19937(params.seed)
         choose_prompt(params, self.rng)
         self.model = gpt2_model()
         self.vocab = gpt_vocab()
         self.allocr = None
-        self.moving = None
         self.n_past = 0
         try:
             t_start_us = ggml_time_us()
@@ -162,10 +154,7 @@ class Gpt2Evaluator:
                 params.use_extra_bufts,
             )
             self.t_load_us = ggml_time_us() - t_start_us
-            if quick and can_move_graphs(self.model.backend):
-                self.move_graphs()
-            else:
-                self.reserve()
+            self.allocr = reserve_worst_case(self.model, params.n_batch)
             self.prompt = tokenize_prompt(self.model, self.vocab, params)
         except BaseException:
             self.close()
@@ -176,20 +165,6 @@ class Gpt2Evaluator:
         self.backend = ggml_backend_name(self.model.backend)
         self.end_of_text = -1 if params.ignore_eos else self.vocab.end_of_text_id()
 
-    def move_graphs(self) -> None:
-        """From now on graphs are moved where they can be."""
-        backend = self.model.backend
-        self.allocr = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend))
-        pool = static_buffer()
-        self.moving = MovingGraph(backend, (pool.address, pool.size), self.build, self.largest)
-        set_n_threads(backend, self.params.n_threads)
-
-    def reserve(self) -> None:
-        """Make the compute buffer large enough for any graph."""
-        ggml_gallocr_free(self.allocr)
-        self.allocr = None
-        self.allocr = reserve_worst_case(self.model, self.params.n_batch)
-
     @property
     def compute_buffer_size(self) -> int:
         """Bytes reserved for graphs so far."""
@@ -197,38 +172,9 @@ class Gpt2Evaluator:
 
     def eval(self, tokens: Sequence[int]) -> memoryview:
         """Evaluate tokens after those before; the logits of the last."""
-        if self.moving is None:
-            logits = memoryview(gpt2_eval(self.model, self.allocr, self.params.n_threads, self.n_past, tokens))
-        else:
-            logits = self.eval_moving(self.moving, tokens)
+        logits = gpt2_eval(self.model, self.allocr, self.params.n_threads, self.n_past, tokens)
         self.n_past += len(tokens)
-        return logits
-
-    def build(self, n_tokens: int, counters: Counters) -> ggml_cgraph:
-        """The graph, allocated, as gpt2_eval has it."""
-        gf = gpt2_graph(self.model, counters[0], n_tokens)
-        if not ggml_gallocr_alloc_graph(self.allocr, gf):
-            raise MemoryError(f"no memory to compute {n_tokens} tokens")
-        return gf
-
-    def largest(self, n_tokens: int) -> Counters:
-        """Where the last graph of so many tokens begins."""
-        return (self.model.hparams.n_ctx - n_tokens,)
-
-    def eval_moving(self, moving: MovingGraph, tokens: Sequence[int]) -> memoryview:
-        """What gpt2_eval does, with a graph that may be there already."""
-        N = len(tokens)
-        check_input(self.model, self.n_past, tokens)
-        moving.place(N, (self.n_past,))
-
-        moving.view("embd")[:] = array("i", tokens)
-        moving.view("position")[:] = array("i", range(self.n_past, self.n_past + N))
-        status = moving.compute()
-        if status != GGML_STATUS_SUCCESS:
-            raise EvalError(f"failed to predict: {ggml_status_to_string(status)}")
-        logits = moving.view("logits")
-        n_vocab = len(logits) // N
-        return memoryview(logits[-n_vocab:].tobytes()).cast("f")
+        return memoryview(logits)
 
     def rewind(self, n_past: int) -> None:
         """Forget all tokens but the first n_past; later ones will be written over."""
@@ -236,7 +182,7 @@ class Gpt2Evaluator:
 
     def pick(self, logits: memoryview) -> int:
         """The next token, as the parameters ask."""
-        return sample_token(self.vocab, logits, self.params, self.rng, places_of_largest)
+        return sample_token(self.vocab, logits, self.params, self.rng)
 
     def costs(self, n_tokens: int) -> Costs:
         """What the evaluation of n_tokens more tokens costs at least."""
@@ -252,17 +198,9 @@ class Gpt2Evaluator:
 
     def close(self) -> None:
         """Give all memory back."""
-        if self.moving is not None:
-            self.moving.close()
         ggml_gallocr_free(self.allocr)
         self.allocr = None
         free_model(self.model)
-
-
-def places_of_largest(logits: memoryview, k: int) -> array:
-    """Where the k largest are, found by compiled code."""
-    places, _values = largest(logits, k)
-    return places
 
 
 MAGIC = b"lmgg"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,15 +18,13 @@ from ..ggml import (
 )
 from ..ggml.gguf import GGUF_MAGIC
 from ..llama.batch import fill_batch, llama_batch_get_one, llama_sbatch
-from ..llama.context import llama_backend_init, llama_free, llama_init_from_model, llama_n_batch, reserve_worst_case
+from ..llama.context import llama_backend_init, llama_free, llama_init_from_model, llama_n_batch
 from ..llama.graph import llama_build_graph
 from ..llama.kv_cache import llama_kv_cache_get_padding, llama_kv_cache_seq_rm
 from ..llama.loader import llama_model_loader
 from ..llama.loader_keys import gguf_kv_to_str
 from ..llama.main import (
     DecodeError,
-    Generation,
-    check_positions,
     common_params,
     evaluate,
     limit_n_predict,
@@ -38,12 +37,12 @@ from ..llama.main import (
 from ..llama.model import llama_model_free
 from ..llama.model_load import llama_model_load_from_file
 from ..llama.outputs import llama_get_logits_ith
+from ..llama.sampling import sample_logits
 from ..llama.tokenize import llama_token_to_piece, llama_tokenize
 from ..llama.vocab import LLAMA_VOCAB_TYPE_NONE, VOCAB_TYPE_NAMES, llama_vocab, llama_vocab_is_eog, load_vocab
-from . import ModelInfo, RunOptions
+from . import ModelInfo, RunOptions, RunResult
 from ._costs import Costs, graph_costs
-from ._llama_quick import QuickDecoder, can_decode_quickly
-from ._llama_sampling import pick
+from ._new_backends import new_backends
 
 # Cut what a file says where it is long: a chat template fills a page.
 MAX_VALUE_LEN = 80
@@ -99,7 +98,7 @@ class LlamaProgram:
         params.model = self.path
         params.n_threads = options.n_threads or params.n_threads
         params.tokens = options.tokens
-        params.use_extra_bufts = options.repack
+        params.use_extra_bufts = options.repack and not options.packs
         if options.prompt is not None:
             params.prompt = options.prompt
         names = ("n_predict", "n_ctx", "n_batch", "backend", "seed", "temp", "top_k", "top_p", "greedy", "ignore_eos")
@@ -107,67 +106,49 @@ class LlamaProgram:
             setattr(params, name, getattr(options, name))
         return params
 
-    def generate(
-        self, options: RunOptions, put_token: Callable[[int, bytes], bool], run: Generation | None = None
-    ) -> Generation:
-        """The program's main()."""
-        return main(self.params(options), put_token, run)
+    def sums(self, options: RunOptions) -> str:
+        """The order of additions that the options ask for, as the CPU backend calls it."""
+        return self.sum_order if options.sums == "ggml" else "fast"
 
-    def start(self, options: RunOptions, quick: bool = False) -> LlamaEvaluator:
+    def generate(
+        self, options: RunOptions, put_token: Callable[[int, bytes], bool], run: RunResult | None = None
+    ) -> RunResult:
+        """The program's main()."""
+        run = RunResult() if run is None else run
+        with new_backends(self.sums(options), options.packs):
+            main(self.params(options), put_token, run)
+        return run
+
+    def start(self, options: RunOptions) -> LlamaEvaluator:
         """The program's main() up to its loop."""
-        return LlamaEvaluator(self.params(options), quick)
+        with new_backends(self.sums(options), options.packs):
+            return LlamaEvaluator(self.params(options))
 
 
 class LlamaEvaluator:
-    """A loaded model in a context, which evaluates what it is given. `quick`: graphs are moved where they can be."""
+    """A loaded model in a context, which evaluates what it is given."""
 
-    def __init__(self, params: common_params, quick: bool = False) -> None:
+    def __init__(self, params: common_params) -> None:
         self.params = params
         self.ctx = None
         self.model = None
-        self.decoder = None
-        self.run = Generation()
+        self.run = RunResult()
         llama_backend_init()
         try:
             t_start_us = ggml_time_us()
-            mparams = make_model_params(params)
-            # a quick run leaves them mapped until the first token is out: fresh memory takes its time
-            mparams.use_extra_bufts = params.use_extra_bufts and not quick
-            self.model = llama_model_load_from_file(params.model, mparams)
-            cparams = make_context_params(params)
-            cparams.reserve = not quick
-            if quick and cparams.n_ctx == 0:
-                cparams.n_ctx = self.reachable_ctx()
+            self.model = llama_model_load_from_file(params.model, make_model_params(params))
+            self.prompt = tokenize_prompt(self.model, params)
+            cparams = make_context_params(params, self.model, len(self.prompt))
             self.ctx = llama_init_from_model(self.model, cparams)
-            if quick and can_decode_quickly(self.ctx):
-                self.decoder = QuickDecoder(self.ctx, params.use_extra_bufts)
-            elif quick:
-                reserve_worst_case(self.ctx)
             self.t_load_us = ggml_time_us() - t_start_us
-            self.prompt = tokenize_prompt(self.model, self.ctx, params)
+            self.n_predict = limit_n_predict(self.ctx, params.n_predict, len(self.prompt))
         except BaseException:
             self.close()
             raise
         self.smpl = make_sampler(params)
         self.n_batch = llama_n_batch(self.ctx)
-        self.n_predict = limit_n_predict(self.ctx, params.n_predict, len(self.prompt))
         self.n_threads = params.n_threads
         self.backend = params.backend or "CPU"
-
-    def reachable_ctx(self) -> int:
-        """How many tokens the run can come to; 0, the model's own number, when that is not fewer.
-
-        Each channel of the values lies by itself, a context apart from the next: one token in a cache for 8192 touches
-        as many pages as there are channels.
-        """
-        params = self.params
-        if params.n_predict < 0:
-            return 0
-        tokens = params.tokens
-        if tokens is None:
-            tokens = llama_tokenize(self.model.vocab, params.prompt, True, True)
-        n_ctx = len(tokens) + params.n_predict
-        return n_ctx if n_ctx < self.model.hparams.n_ctx_train else 0
 
     @property
     def n_past(self) -> int:
@@ -181,13 +162,10 @@ class LlamaEvaluator:
 
     def eval(self, tokens: Sequence[int]) -> memoryview:
         """Evaluate tokens after those before; the logits of the last."""
-        if self.decoder is None:
-            evaluate(self.model, self.ctx, list(tokens), self.run)
-            return memoryview(llama_get_logits_ith(self.ctx, -1).copy())
-        check_positions(self.model, self.n_past + len(tokens))
-        logits = self.decoder.decode(tokens, self.n_past)
-        self.run.n_past += len(tokens)
-        return logits
+        evaluate(self.model, self.ctx, list(tokens), self.run)
+        logits = array("f")
+        logits.frombytes(llama_get_logits_ith(self.ctx, -1).cast("B"))
+        return memoryview(logits)
 
     def rewind(self, n_past: int) -> None:
         """Forget all tokens but the first n_past."""
@@ -206,7 +184,7 @@ class LlamaEvaluator:
 
     def pick(self, logits: memoryview) -> int:
         """The next token, as the parameters ask."""
-        return pick(self.smpl, logits)
+        return sample_logits(self.smpl, logits)
 
     def piece(self, id: int) -> bytes:
         """The bytes of a token."""
@@ -218,8 +196,6 @@ class LlamaEvaluator:
 
     def close(self) -> None:
         """Give all memory back."""
-        if self.decoder is not None:
-            self.decoder.close()
         llama_free(self.ctx)
         llama_model_free(self.model)
         self.ctx = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
 
 import numpy as np
@@ -290,48 +289,6 @@ def test_exact_order_needs_plain_weights(ctx, matrix, backend, device):
     assert (results[0] == results[1]).all()
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# weights that are in use already
-
-
-@by_type
-@pytest.mark.parametrize("n_rows", [16, 40, 50])
-def test_mapped_weights_move(type, n_rows, tmp_path, ctx, device) -> None:
-    rows = packed_rows(type, n_rows, 512)
-    path = tmp_path / "rows"
-    path.write_bytes(b"#" * 96 + rows.tobytes())
-    large, small = g.ggml_new_tensor_2d(ctx, type, 512, n_rows), g.ggml_new_tensor_2d(ctx, type, 512, 8)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
-        view = np.frombuffer(mapped, dtype=np.uint8)
-        large.data = small.data = address(view) + 96
-        repacking = proc(device, "repack_mapped")([large, small])
-        repacking.wait()
-        assert small.data == address(view) + 96 and not _cpu_repack.is_repacked(small)
-        del view
-    assert _cpu_repack.is_repacked(large) and large.buffer is repacking.buffer and large.data % 64 == 0
-    assert read(large).tobytes() == rows.tobytes()
-    assert proc(device, "repack_mapped")([large]) is None
-    repacking.free()
-
-
-def test_an_error_in_a_thread_is_raised_where_it_is_waited_for(tmp_path, ctx, device, monkeypatch) -> None:
-    def fail(numbers: list[int]) -> None:
-        raise ValueError("no such rows")
-
-    monkeypatch.setattr(_cpu_repack, "pack_jobs", fail)
-    path = tmp_path / "rows"
-    path.write_bytes(bytes(32 * 512))
-    matrix = g.ggml_new_tensor_2d(ctx, g.GGML_TYPE_Q8_0, 256, 32)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
-        view = np.frombuffer(mapped, dtype=np.uint8)
-        matrix.data = address(view)
-        repacking = proc(device, "repack_mapped")([matrix])
-        with pytest.raises(ValueError, match="no such rows"):
-            repacking.wait()
-        repacking.free()
-        del view
-
-
 @pytest.mark.parametrize("failing", [0, 2])
 def test_every_part_is_done_and_an_error_comes_out(failing: int) -> None:
     done = []
@@ -344,10 +301,3 @@ def test_every_part_is_done_and_an_error_comes_out(failing: int) -> None:
     with pytest.raises(ValueError):
         _cpu_repack.in_threads(work, range(4))
     assert sorted(done) == [i for i in range(4) if i != failing]
-
-
-def test_weights_stay_where_they_are_not_to_move(ctx, device, monkeypatch) -> None:
-    matrix = g.ggml_new_tensor_2d(ctx, g.GGML_TYPE_Q4_0, 64, 32)
-    monkeypatch.setenv("STEPGGML_REPACK", "0")
-    assert proc(device, "repack_mapped")([matrix]) is None
-    assert not _cpu_repack.is_repacked(matrix) and matrix.data == 0

@@ -14,7 +14,7 @@ from stepggml.ggml import ggml_log_set
 from stepggml.gpt2 import main as gpt2_main
 from stepggml.gpt2.eval import EvalError, gpt2_eval
 from stepggml.gpt2.main import gpt_params, main
-from stepggml.runner import BUILT_IN_MODEL, Program, RunOptions, open_program
+from stepggml.runner import BUILT_IN_MODEL, Program, RunOptions, RunResult, open_program
 
 TINY = str(DATA / "tiny-f32.bin")
 PROMPT = [464, 68, 86, 831, 12, 7]
@@ -54,6 +54,12 @@ class Sink:
         return len(self.ids) < self.limit
 
 
+def run_main(params: gpt_params, put_token: Sink) -> RunResult:
+    run = RunResult()
+    main(params, put_token, run)
+    return run
+
+
 def greedy_tokens(name: str) -> list[int]:
     """What ggml chose, from the golden file: the argmax of each evaluation but the last is the next token."""
     _, evals = read_evals(DATA / f"tiny-{name}.jsonl")
@@ -69,7 +75,7 @@ def test_defaults_are_the_examples() -> None:
 
 @pytest.mark.parametrize("name", ["f32", "f16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0"])
 def test_generates_what_ggml_does(name: str) -> None:
-    run = main(params_for(str(DATA / f"tiny-{name}.bin")), Sink())
+    run = run_main(params_for(str(DATA / f"tiny-{name}.bin")), Sink())
     assert run.tokens == greedy_tokens(name)[:8]
 
 
@@ -83,7 +89,7 @@ def test_the_loop_evaluates_all_but_the_last_token(monkeypatch) -> None:
 
     monkeypatch.setattr(gpt2_main, "gpt2_eval", recording)
     sink = Sink()
-    run = main(params_for(n_batch=4, n_predict=3), sink)
+    run = run_main(params_for(n_batch=4, n_predict=3), sink)
     a, b, c = run.tokens
     assert calls == [(0, PROMPT[:4]), (4, PROMPT[4:]), (6, [a]), (7, [b])]
     assert run.n_past == 8
@@ -95,37 +101,37 @@ def test_tokens_do_not_depend_on_threads_or_batches() -> None:
     runs = []
     for n_threads in (1, 2, 3):
         for n_batch in (2, 32):
-            runs.append(main(params_for(n_threads=n_threads, n_batch=n_batch, n_predict=20), Sink()).tokens)
+            runs.append(run_main(params_for(n_threads=n_threads, n_batch=n_batch, n_predict=20), Sink()).tokens)
     assert all(tokens == runs[0] for tokens in runs)
 
 
 def test_the_same_seed_gives_the_same_text() -> None:
-    texts = [main(params_for(greedy=False, seed=seed, n_predict=12), Sink()).tokens for seed in (5, 5, 6)]
+    texts = [run_main(params_for(greedy=False, seed=seed, n_predict=12), Sink()).tokens for seed in (5, 5, 6)]
     assert texts[0] == texts[1] != texts[2]
 
 
 def test_end_of_text_stops(monkeypatch) -> None:
     """The loop looks at the last token of each batch, so a prompt that ends with it stops at once, as in ggml."""
     params = params_for(BUILT_IN_MODEL, tokens=[46, 292, 1023], n_predict=5)
-    assert main(params, Sink()).tokens == []
+    assert run_main(params, Sink()).tokens == []
     params.ignore_eos = True
-    assert len(main(params, Sink()).tokens) == 5
+    assert len(run_main(params, Sink()).tokens) == 5
 
 
 def test_put_token_can_stop_the_run() -> None:
     sink = Sink(limit=len(PROMPT) + 2)
-    run = main(params_for(n_predict=8), sink)
+    run = run_main(params_for(n_predict=8), sink)
     assert run.stopped and len(run.tokens) == 2
 
 
 def test_n_predict_is_limited_by_the_context() -> None:
-    assert len(main(params_for(n_ctx=10, n_predict=50), Sink()).tokens) == 4
-    assert len(main(params_for(n_ctx=10, n_predict=-1), Sink()).tokens) == 4
-    assert main(params_for(n_ctx=6, n_predict=5), Sink()).tokens == []
+    assert len(run_main(params_for(n_ctx=10, n_predict=50), Sink()).tokens) == 4
+    assert len(run_main(params_for(n_ctx=10, n_predict=-1), Sink()).tokens) == 4
+    assert run_main(params_for(n_ctx=6, n_predict=5), Sink()).tokens == []
 
 
 def test_messages(log) -> None:
-    main(params_for(n_ctx=128), Sink())
+    run_main(params_for(n_ctx=128), Sink())
     assert "main: compute buffer size: 0.14 MB" in log
     assert f"main: number of tokens in prompt = 6, first 8 tokens: {PROMPT}" in log
     assert [line for line in log if line.startswith("main:  predict time = ")]
@@ -134,7 +140,7 @@ def test_messages(log) -> None:
 def test_a_prompt_is_drawn_when_none_is_given() -> None:
     sink = Sink()
     params = params_for(BUILT_IN_MODEL, n_predict=0, tokens=None, n_ctx=256, seed=3)
-    run = main(params, sink)
+    run = run_main(params, sink)
     assert run.embd_inp and sink.pieces in b"".join(gpt2_main.OPENINGS)
 
 
@@ -154,7 +160,7 @@ def test_a_prompt_is_drawn_when_none_is_given() -> None:
 )
 def test_bad_prompts(changes: dict, message: str) -> None:
     with pytest.raises(EvalError) as caught:
-        main(params_for(**changes), Sink())
+        run_main(params_for(**changes), Sink())
     assert str(caught.value) == message
 
 
@@ -163,7 +169,7 @@ def test_a_token_without_position() -> None:
     sink = Sink()
     params = params_for(tokens=[1] * 120, n_ctx=256, n_predict=20)
     with pytest.raises(EvalError, match=r"token 128 has no position: the model knows 0 .. 127 \(n_ctx is 256\)"):
-        main(params, sink)
+        run_main(params, sink)
     assert len(sink.ids) == 120 + 9
 
 
@@ -247,9 +253,9 @@ def test_nan_weights_run_and_draw_nothing(tmp_path: Path) -> None:
         tensor.data = np.full(len(tensor.data) // 4, np.nan, dtype=np.float32).tobytes()
     path = tmp_path / "x.bin"
     path.write_bytes(file.to_bytes())
-    assert main(params_for(str(path), tokens=[1], n_ctx=8, n_predict=3), Sink()).tokens == [0, 0, 0]
+    assert run_main(params_for(str(path), tokens=[1], n_ctx=8, n_predict=3), Sink()).tokens == [0, 0, 0]
     with pytest.raises(EvalError, match="no token can be drawn"):
-        main(params_for(str(path), tokens=[1], n_ctx=8, greedy=False), Sink())
+        run_main(params_for(str(path), tokens=[1], n_ctx=8, greedy=False), Sink())
 
 
 def test_runs_give_their_memory_back() -> None:
@@ -262,8 +268,8 @@ def test_runs_give_their_memory_back() -> None:
         return 0
 
     ctypes.pythonapi.PyGC_Collect()
-    main(params_for(n_ctx=2048, n_predict=2), Sink())
+    run_main(params_for(n_ctx=2048, n_predict=2), Sink())
     before = mapped_kb()
     for _ in range(20):
-        main(params_for(n_ctx=2048, n_predict=2), Sink())
+        run_main(params_for(n_ctx=2048, n_predict=2), Sink())
     assert mapped_kb() - before < 30_000

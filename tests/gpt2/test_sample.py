@@ -15,10 +15,8 @@ from stepggml.gpt2.sample import (
     gpt_sample_top_k_top_p,
     greedy_token,
     mt19937,
-    top_k_descending,
 )
 from stepggml.gpt2.vocab import gpt_vocab
-from stepggml.runner.gpt2 import places_of_largest
 
 
 def vocab_of_size(n: int) -> gpt_vocab:
@@ -108,13 +106,6 @@ def test_top_p_cuts_where_the_sum_is_reached() -> None:
     assert probs == [0.6 * (1 / 0.6)]
 
 
-def test_candidates_are_ordered_by_value() -> None:
-    values = np.array([1.0, 5.0, np.nan, 3.0, 5.0, -np.inf])
-    assert top_k_descending(values, 3).tolist() == [1, 4, 3]
-    assert top_k_descending(values, 6).tolist()[:4] == [1, 4, 3, 0]
-    assert places_of_largest(values.astype(np.float32), 6).tolist()[:4] == [1, 4, 3, 0]
-
-
 def straight_sampler(logits: np.ndarray, top_k: int, top_p: float, temp: float, rng: mt19937) -> int:
     """The whole sampler again, in one piece and with numpy's own sorting."""
     scaled = logits.astype(np.float64) * (1.0 / temp)
@@ -138,13 +129,12 @@ def straight_sampler(logits: np.ndarray, top_k: int, top_p: float, temp: float, 
 @pytest.mark.parametrize(
     ("top_k", "top_p", "temp"), [(40, 0.9, 0.9), (1, 0.9, 0.9), (5, 1.0, 2.0), (300, 0.5, 0.3), (0, 0.7, 1.5)]
 )
-@pytest.mark.parametrize("find_largest", [top_k_descending, places_of_largest])
-def test_the_whole_sampler(top_k: int, top_p: float, temp: float, find_largest) -> None:
+def test_the_whole_sampler(top_k: int, top_p: float, temp: float) -> None:
     vocab = vocab_of_size(300)
     logits = np.random.default_rng(1).standard_normal(300).astype(np.float32) * 3
     rng, twin = mt19937(9), mt19937(9)
     for _ in range(200):
-        got = gpt_sample_top_k_top_p(vocab, logits, top_k, top_p, temp, rng, find_largest)
+        got = gpt_sample_top_k_top_p(vocab, logits, top_k, top_p, temp, rng)
         assert got == straight_sampler(logits, top_k, top_p, temp, twin)
 
 

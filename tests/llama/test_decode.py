@@ -21,7 +21,7 @@ from stepggml.llama.kv_cache import (
     llama_kv_cache_find_slot,
     llama_kv_cache_seq_cp,
     llama_kv_cache_seq_rm,
-    llama_kv_cell,
+    new_cells,
 )
 from stepggml.llama.llm_build_context import LLAMA_POOLING_TYPE_CLS, LLAMA_POOLING_TYPE_LAST, LLAMA_POOLING_TYPE_MEAN
 from stepggml.llama.outputs import (
@@ -302,12 +302,12 @@ class Slots:
     def __init__(self, occupied: str) -> None:
         self.cache = llama_kv_cache()
         self.cache.size = len(occupied)
+        self.cache.cells = new_cells(len(occupied))
         for i, mark in enumerate(occupied):
-            cell = llama_kv_cell()
             if mark != ".":
-                cell.pos, cell.seq_id = i, frozenset({0})
+                self.cache.cells[i].pos = i
+                self.cache.cells[i].add_seq_id(0)
                 self.cache.used += 1
-            self.cache.cells.append(cell)
 
     def find(self, n: int) -> tuple[int, int] | None:
         batch = llama_batch([0] * n)

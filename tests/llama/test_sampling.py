@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -101,3 +103,44 @@ def test_nans_never_win() -> None:
     assert 1 not in {sample_logits(smpl, logits) for _ in range(200)}
     with pytest.raises(SampleError, match="no token can be drawn"):
         sample_logits(smpl, np.full(4, np.nan, dtype=np.float32))
+
+
+def straight_pick(logits: np.ndarray, top_k: int, top_p: float, temp: float, dist: object) -> int:
+    """The same chain in one piece, with numpy's own sorting; sums from left to right, in float."""
+    numbers = np.where(np.isnan(logits), np.float32(-np.inf), logits)
+    ids = np.lexsort((np.arange(len(numbers)), -numbers))[: top_k or len(numbers)]
+
+    def probabilities(values: np.ndarray) -> list[np.float32]:
+        p = [np.float32(math.exp(np.float32(value - values[0]))) for value in values]
+        total = np.float32(0)
+        for each in p:
+            total = np.float32(total + each)
+        return [np.float32(each / total) for each in p]
+
+    values = numbers[ids]
+    if top_p < 1:
+        cumulative = np.float32(0)
+        for i, p in enumerate(probabilities(values)):
+            cumulative = np.float32(cumulative + p)
+            if cumulative >= np.float32(top_p):
+                ids, values = ids[: i + 1], values[: i + 1]
+                break
+    if len(ids) < 2:
+        return int(ids[0])
+    u = dist.generate_canonical()
+    p = probabilities((values.astype(np.float64) / float(np.float32(temp))).astype(np.float32))
+    cumulative = np.cumsum(np.array(p, dtype=np.float64) / sum(float(each) for each in p))
+    return int(ids[min(int(np.searchsorted(cumulative, u)), len(ids) - 1)])
+
+
+@pytest.mark.parametrize(("top_k", "top_p", "temp"), [(40, 0.9, 0.8), (0, 0.95, 1.2), (0, 1.0, 0.7), (900, 1.0, 2.0)])
+def test_a_whole_chain(top_k: int, top_p: float, temp: float) -> None:
+    rng = np.random.default_rng(top_k)
+    dist = llama_sampler_init_dist(11)
+    twin = llama_sampler_init_dist(11)
+    steps = (llama_sampler_init_top_k(top_k), llama_sampler_init_top_p(top_p), llama_sampler_init_temp(temp))
+    smpl = chain(*steps, dist)
+    for _ in range(40):
+        logits = (rng.standard_normal(700) * 3).astype(np.float32)
+        logits[rng.integers(0, 700, 5)] = np.nan
+        assert sample_logits(smpl, memoryview(logits)) == straight_pick(logits, top_k, top_p, temp, twin)

@@ -82,6 +82,7 @@ def test_run_json(capsys) -> None:
         "model",
         "backend",
         "threads",
+        "sums",
     }
     assert answer["prompt_tokens"] == [464, 68, 86, 831, 12, 7]
     assert len(answer["tokens"]) == 8 and answer["n_past"] == 13

@@ -16,6 +16,7 @@ from stepggml.llama.main import DecodeError, common_params, main
 from stepggml.llama.model import llama_model_default_params, llama_model_free
 from stepggml.llama.model_load import llama_model_load_from_file
 from stepggml.llama.tokenize import llama_tokenize
+from stepggml.runner import RunResult
 
 N_MUTANTS = 2500
 NASTY = (0, 1, 2, 3, 8, 9, 31, 32, 255, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
@@ -85,8 +86,9 @@ def test_mutants_that_run(tmp_path: Path) -> None:
         params.model = str(path)
         params.tokens = [1, 2, 3]
         params.n_predict, params.n_ctx, params.n_batch, params.greedy, params.n_threads = 2, 32, 64, True, 1
+        run = RunResult()
         try:
-            run = main(params, lambda id, piece: True)
+            main(params, lambda id, piece: True, run)
         except (GGMLFileError, DecodeError):
             continue
         assert len(run.tokens) <= 2

@@ -18,6 +18,7 @@ from stepggml.llama.context import llama_backend_init
 from stepggml.llama.decode import llama_decode
 from stepggml.llama.llm_build_context import LLAMA_POOLING_TYPE_LAST, LLAMA_POOLING_TYPE_MEAN
 from stepggml.llama.main import common_params, main
+from stepggml.runner import RunResult
 
 LLAMA = Path(__file__).resolve().parents[2] / "stepggml" / "llama"
 
@@ -48,7 +49,7 @@ def programs(tmp_path: Path) -> Iterator[Callable[[], None]]:
         params = common_params()
         params.model = str(DATA / "gguf" / "gpt2-Q4_K_M.gguf")
         params.tokens, params.n_predict, params.n_ctx, params.greedy, params.n_threads = [1, 2, 3], 2, 64, True, 1
-        main(params, lambda id, piece: True)
+        main(params, lambda id, piece: True, RunResult())
 
     def decode(file: File, **settings: object) -> Callable[[], None]:
         def run_it() -> None:

@@ -6,6 +6,7 @@ evaluated with the locals of the frame that ran the line.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_gpt2_shapes() -> None:
     from stepggml.gpt2.main import gpt_params, main
+    from stepggml.runner import RunResult
 
     params = gpt_params()
     params.model = str(ROOT / "tests/data/tiny-f16.bin")
@@ -26,7 +28,8 @@ def test_gpt2_shapes() -> None:
     params.n_predict, params.n_ctx, params.n_threads, params.greedy = 2, 128, 1, True
     ggml_log_set(lambda level, text, user_data: None)
     try:
-        wrong, checked, promised = run_checked(ROOT / "stepggml/gpt2", lambda: main(params, lambda id, piece: True))
+        generate = partial(main, params, lambda id, piece: True, RunResult())
+        wrong, checked, promised = run_checked(ROOT / "stepggml/gpt2", generate)
     finally:
         ggml_log_set(None)
     assert not wrong, "\n".join(sorted(set(wrong)))

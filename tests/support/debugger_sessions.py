@@ -25,11 +25,10 @@ def quiet_program(path: Path | str = DATA / "tiny-f16.bin", **options: object) -
     tokens: list[int] = []
 
     def main() -> int:
-        from stepggml.gpt2.main import Generation
 
         tokens.clear()
         ggml_log_set(lambda level, text, user_data: None)
-        open_program(str(path)).generate(options, lambda id, piece: not tokens.append(id), Generation())
+        open_program(str(path)).generate(options, lambda id, piece: not tokens.append(id))
         return 0
 
     program = Debuggee("tiny", main, "gpt2_model_load", str(path), folder="gpt2", options=options)

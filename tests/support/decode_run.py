@@ -38,4 +38,4 @@ class Run:
 
     def decode(self, tokens: list[int]) -> np.ndarray:
         assert llama_decode(self.ctx, llama_batch_get_one(tokens)) == 0
-        return llama_get_logits_ith(self.ctx, -1).copy()
+        return np.array(llama_get_logits_ith(self.ctx, -1))

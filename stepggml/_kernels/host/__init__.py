@@ -5,6 +5,8 @@ imported.
 * layout     sizes and offsets of the C structs, for the test of their ctypes twins
 * strings    the vocabulary of a GGUF file: tens of thousands of strings, of which a prompt needs some dozens
 * growth     graphs that grow evenly from token to token: images compared, numbers moved
+* kv_cells   walks over the cells of a KV cache, and the mask that follows from them
+* names      tensors of a graph by their names
 * sampling   the largest logits, and their probabilities
 
 Each file is compiled once, for any machine, and can be read alone. The names to use are those of stepggml._kernels.

@@ -11,16 +11,16 @@ from array import array as new_array
 from ..ggml cimport ggml_tensor
 
 
-cdef inline bint is_number(int64_t at) noexcept nogil:
+cdef inline bint is_number(int64_t at, bint is_view) noexcept nogil:
     """Whether the byte at that offset of a ggml_tensor belongs to a number that may change: ne, nb, op_params,
-    view_offs, data.
+    view_offs, and the data of a view.
     """
     cdef ggml_tensor *t = NULL
     return (<int64_t>&t.ne <= at < <int64_t>&t.ne + <int64_t>sizeof(t.ne)
             or <int64_t>&t.nb <= at < <int64_t>&t.nb + <int64_t>sizeof(t.nb)
             or <int64_t>&t.op_params <= at < <int64_t>&t.op_params + <int64_t>sizeof(t.op_params)
             or <int64_t>&t.view_offs <= at < <int64_t>&t.view_offs + <int64_t>sizeof(t.view_offs)
-            or <int64_t>&t.data <= at < <int64_t>&t.data + <int64_t>sizeof(t.data))
+            or is_view and <int64_t>&t.data <= at < <int64_t>&t.data + <int64_t>sizeof(t.data))
 
 
 cdef class Growth:
@@ -89,10 +89,12 @@ cdef class Growth:
         """From two images that are n_steps of one counter apart, find out what a step adds.
 
         tensors: the offsets of the graph's tensors, rising. False, and nothing is learned, when the images differ in
-        anything but numbers of these, or by amounts that n_steps does not divide.
+        anything but numbers of these, by amounts that n_steps does not divide, or in where a tensor with memory of its
+        own lies: an allocator may have moved that, which says nothing about the next graph.
         """
         cdef const char *a = old
         cdef const char *b = new
+        cdef const ggml_tensor *t
         cdef int64_t n = n_steps, word, change, at, tensor = 0, n_tensors = len(tensors)
         cdef int byte
         if len(old) != len(new) or n == 0:
@@ -107,9 +109,12 @@ cdef class Growth:
             # the last tensor that begins before the word
             while tensor + 1 < n_tensors and tensors.data.as_longlongs[tensor + 1] <= 8 * word:
                 tensor += 1
+            if n_tensors == 0:
+                return False
+            t = <const ggml_tensor *>(b + tensors.data.as_longlongs[tensor])
             for byte in range(8):
-                at = 8 * word + byte
-                if a[at] != b[at] and not (n_tensors > 0 and is_number(at - tensors.data.as_longlongs[tensor])):
+                at = 8 * word + byte - tensors.data.as_longlongs[tensor]
+                if a[8 * word + byte] != b[8 * word + byte] and not is_number(at, t.view_src != NULL):
                     return False
             found[word] = change // n
         self.add_words(found)

@@ -59,7 +59,8 @@ def model_program(options: RunOptions, put_token: Callable[[int, bytes], bool] =
 
     name = os.path.basename(options.model)
     folder, entry = PLACES.get(type(program).__name__, ("", ""))
-    return Debuggee(name, main, entry, options.model, folder=folder, sum_order=program.sum_order, options=options)
+    sums = program.sums(options)
+    return Debuggee(name, main, entry, options.model, folder=folder, sum_order=sums, options=options)
 
 
 def gpt2_program(model: str, **options: object) -> Debuggee:

@@ -1,25 +1,14 @@
-"""The search for the largest logits, against sorting them all; a chain of samplers with and without compiled code."""
+"""The search for the largest logits, against sorting them all; probabilities, against sums in float."""
 
 from __future__ import annotations
+
+import math
+from array import array
 
 import numpy as np
 import pytest
 
 from stepggml._kernels import largest, probabilities
-from stepggml.llama.sampling import (
-    llama_sampler_chain,
-    llama_sampler_chain_add,
-    llama_sampler_chain_init,
-    llama_sampler_init_dist,
-    llama_sampler_init_greedy,
-    llama_sampler_init_temp,
-    llama_sampler_init_top_k,
-    llama_sampler_init_top_p,
-    llama_token_data_array,
-    sample_logits,
-    softmax,
-)
-from stepggml.runner._llama_sampling import pick
 
 
 def check(values: np.ndarray, k: int) -> None:
@@ -72,38 +61,13 @@ def test_whole_vocabularies() -> None:
         check(values, k)
 
 
-def test_probabilities_are_those_of_the_reference() -> None:
-    logits = np.random.default_rng(5).standard_normal(3000).astype(np.float32) * 8
-    cur_p = llama_token_data_array(logits)
-    softmax(cur_p)
-    assert probabilities(cur_p.logit, cur_p.logit[0]) == cur_p.p
-    assert sum(cur_p.p) == pytest.approx(1, abs=1e-5)
-
-
-def chain_of(top_k: int, top_p: float, temp: float) -> llama_sampler_chain:
-    smpl = llama_sampler_chain_init()
-    for step in (
-        llama_sampler_init_top_k(top_k),
-        llama_sampler_init_top_p(top_p),
-        llama_sampler_init_temp(temp),
-        llama_sampler_init_dist(11),
-    ):
-        llama_sampler_chain_add(smpl, step)
-    return smpl
-
-
-@pytest.mark.parametrize(("top_k", "top_p", "temp"), [(40, 0.9, 0.8), (0, 0.95, 1.2), (0, 1.0, 0.7), (900, 1.0, 2.0)])
-def test_picking_quickly_is_picking(top_k: int, top_p: float, temp: float) -> None:
-    rng = np.random.default_rng(top_k)
-    quick, plain = chain_of(top_k, top_p, temp), chain_of(top_k, top_p, temp)
-    for _ in range(40):
-        logits = (rng.standard_normal(700) * 3).astype(np.float32)
-        logits[rng.integers(0, 700, 5)] = np.nan
-        assert pick(quick, memoryview(logits)) == sample_logits(plain, logits)
-
-
-def test_picking_the_largest() -> None:
-    smpl = llama_sampler_chain_init()
-    llama_sampler_chain_add(smpl, llama_sampler_init_greedy())
-    logits = np.array([1, 3, np.nan, 3, 2], dtype=np.float32)
-    assert pick(smpl, memoryview(logits)) == sample_logits(smpl, logits) == 1
+def test_probabilities_are_summed_up_in_float() -> None:
+    logits = array("f", np.sort(np.random.default_rng(5).standard_normal(3000).astype(np.float32) * 8)[::-1])
+    total = np.float32(0)
+    expected = []
+    for logit in logits:
+        expected.append(np.float32(math.exp(np.float32(np.float32(logit) - np.float32(logits[0])))))
+        total = np.float32(total + expected[-1])
+    got = probabilities(logits, logits[0])
+    assert got.tolist() == [np.float32(p / total) for p in expected]
+    assert sum(got) == pytest.approx(1, abs=1e-5)
