@@ -34,7 +34,7 @@ from stepggml.ggml.backend_impl import (
 )
 from stepggml.ggml.cgraph import ggml_cgraph
 from stepggml.ggml.impl import GGML_ABORT, GGML_ASSERT, GGML_LOG_DEBUG, NULL
-from stepggml.ggml.lifetime import check_memory
+from stepggml.ggml.lifetime import Count, check_memory
 from stepggml.ggml.op import (
     GGML_OP_MUL_MAT,
     GGML_OP_NONE,
@@ -123,7 +123,7 @@ def ggml_backend_cpu_graph_plan_compute(backend: ggml_backend, plan: HostPlan) -
 def ggml_backend_cpu_graph_compute(backend: ggml_backend, cgraph: ggml_cgraph) -> int:
     """Plan and run; the plan of a graph that is used again is there already. Returns a ggml_status."""
     context = backend.context
-    settings = (context.n_threads, context.sum_order)
+    settings = (context.n_threads, context.sum_order, Count.n_freed)
     plan = context.kept.plan_for(cgraph, settings, lambda graph: ggml_backend_cpu_graph_plan_create(backend, graph))
     if plan is None:
         plan = ggml_backend_cpu_graph_plan_create(backend, cgraph)

@@ -15,12 +15,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from .alloc import ggml_gallocr, tensor_alloc
-from .backend import (
-    ggml_backend_buft_get_alloc_size,
-    ggml_backend_dev_backend_reg,
-    ggml_backend_get_device,
-    ggml_backend_reg_get_proc_address,
-)
+from .backend import ggml_backend_dev_backend_reg, ggml_backend_get_device, ggml_backend_reg_get_proc_address
+from .backend_buffer import ggml_backend_buft_get_alloc_size
 from .backend_impl import ggml_backend
 from .cgraph import ggml_cgraph
 from .tensor import ggml_tensor

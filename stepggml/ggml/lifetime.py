@@ -39,6 +39,13 @@ class freed_buffer(NamedTuple):
 _living: dict[int, ggml_backend_buffer] = {}
 _freed: dict[int, freed_buffer] = {}
 
+
+class Count:
+    """Buffers freed so far. A plan whose tensors were checked at the same count need not be checked again."""
+
+    n_freed = 0
+
+
 # What buffers hold, such as a device's threads, must go while the interpreter still stands.
 atexit.register(_living.clear)
 atexit.register(_freed.clear)
@@ -57,6 +64,7 @@ def end_life(buffer: ggml_backend_buffer, name: str, base: int) -> None:
     if freed is not None:
         GGML_ABORT(f"{freed_text(freed)} and is freed again")
     _living.pop(address, None)
+    Count.n_freed += 1
 
     # whose line is it? An allocator that frees its buffers does so for its caller
     frame = sys._getframe(1)
