@@ -18,7 +18,11 @@ import threading
 from collections.abc import Iterable
 
 from stepggml import _kernels
-from stepggml.ggml.backend import ggml_backend_buffer_free, ggml_backend_buffer_get_base, ggml_backend_buft_alloc_buffer
+from stepggml.ggml.backend_buffer import (
+    ggml_backend_buffer_free,
+    ggml_backend_buffer_get_base,
+    ggml_backend_buft_alloc_buffer,
+)
 from stepggml.ggml.cgraph import ggml_cgraph
 from stepggml.ggml.impl import GGML_PAD, NULL
 from stepggml.ggml.tensor import ggml_nbytes, ggml_tensor, pointer_to

@@ -28,7 +28,7 @@ class Product:
         path.write_bytes(self.rows)
         with path.open("rb") as file:
             self.mapped = mmap.mmap(file.fileno(), 0, access=access)
-        self.ctx = g.ggml_init(g.ggml_init_params(mem_size=1 << 16, mem_buffer=0, no_alloc=True))
+        self.ctx = g.ggml_init(g.ggml_init_params(mem_size=1 << 18, mem_buffer=0, no_alloc=True))
         self.matrix = g.ggml_new_tensor_2d(self.ctx, type, N_EMBD, N_ROWS)
         self.view = np.frombuffer(self.mapped, dtype=np.uint8)
         self.matrix.data = self.view.ctypes.data
