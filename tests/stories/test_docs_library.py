@@ -203,6 +203,8 @@ def test_html(session: stepggml.Session) -> None:
 def test_what_cannot_be_done_is_one_line(session: stepggml.Session) -> None:
     with pytest.raises(stepggml.DebuggerError, match="colour"):
         stepggml.Session.open(colour=3)
+    with pytest.raises(stepggml.DebuggerError, match="sums must be one of"):
+        stepggml.Session.open(sums="slow")
     with pytest.raises(stepggml.DebuggerError, match="no tensor"):
         session.step_node()
         _ = session["nonsense"]

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...ggml import ggml_log_set, ggml_tensor
-from ...runner import BUILT_IN_MODEL, RunOptions
+from ...runner import BUILT_IN_MODEL, SUMS, RunOptions
 from ..compare.diff import Comparison
 from ..compare.diff_runs import Request
 from ..errors import DebuggerError
@@ -90,8 +90,9 @@ class PythonSession(Session):
         """A session on a model file that has not begun: start(), run(), or any step begins it.
 
         prompt: text; or tokens: ids. options: n_ctx, n_batch, n_threads, backend, seed, temp, top_k, top_p, ignore_eos,
-        as `stepggml run` has them; repack: as `stepggml debug` has it. record_limit: bytes for history. Raises
-        GGMLFileError for a file that is not a model.
+        as `stepggml run` has them; repack: as `stepggml debug` has it. sums: the order of additions, "ggml" (the
+        default: real ggml's) or "fast" (that of `stepggml run`). record_limit: bytes for history. Raises GGMLFileError
+        for a file that is not a model.
         """
         data = prompt.encode() if isinstance(prompt, str) else prompt
         try:
@@ -100,6 +101,8 @@ class PythonSession(Session):
             )
         except TypeError as error:
             raise DebuggerError(f"Session.open: {str(error).removeprefix('RunOptions.__new__() ')}") from None
+        if run_options.sums not in SUMS:
+            raise DebuggerError(f"Session.open: sums must be one of {', '.join(SUMS)}, got {run_options.sums!r}")
         heard: list[PythonSession] = []
 
         def put_token(id: int, piece: bytes) -> bool:
