@@ -37,7 +37,7 @@ from stepggml.ggml.tensor import ggml_tensor
 PLAN_DONE, PLAN_NEEDS_PYTHON, PLAN_ASSERTION, PLAN_ABORTED = range(4)
 
 
-class Step(NamedTuple):
+class PlanStep(NamedTuple):
     """kernel: address of a function, 0: the nodes' references; n_tasks: threads that share the work; nodes: what the
     step computes, of which the function is given the last.
     """
@@ -50,7 +50,7 @@ class Step(NamedTuple):
 class HostPlan(NamedTuple):
     """A graph made ready. work_size: bytes of scratch memory that its steps share."""
 
-    steps: list[Step]
+    steps: list[PlanStep]
     plan: _kernels.Plan
     work_size: int
 
@@ -100,7 +100,7 @@ def computing_nodes(cgraph: ggml_cgraph) -> list[ggml_tensor]:
 
 
 def make_plan(
-    cgraph: ggml_cgraph, n_threads: int, make_steps: Callable[[list[ggml_tensor]], Iterable[Step]]
+    cgraph: ggml_cgraph, n_threads: int, make_steps: Callable[[list[ggml_tensor]], Iterable[PlanStep]]
 ) -> HostPlan:
     """A plan for a graph, whose computing nodes a backend turns into steps. The tensors must stay where they are."""
     cplan = ggml_graph_plan(cgraph, n_threads)
@@ -108,7 +108,7 @@ def make_plan(
     return plan_of(steps, cplan.work_size)
 
 
-def plan_of(steps: list[Step], work_size: int) -> HostPlan:
+def plan_of(steps: list[PlanStep], work_size: int) -> HostPlan:
     """A plan of steps that are at hand."""
     numbers = [(step.kernel, ctypes.addressof(step.nodes[-1]), step.n_tasks) for step in steps]
     return HostPlan(steps, _kernels.Plan(numbers), work_size)

@@ -56,7 +56,7 @@ from ._cpu_repack import (
     repack_buffer_types,
 )
 from ._kept_graphs import KeptGraphs, Kind, Sizes
-from ._plan import HostContext, HostPlan, Step, compute_plan, make_plan, n_tasks_of
+from ._plan import HostContext, HostPlan, PlanStep, compute_plan, make_plan, n_tasks_of
 
 CPU_GUID = bytes.fromhex("aa67c7439618e6b9fb75ef4a72e0cbac")
 
@@ -101,12 +101,12 @@ def ggml_backend_cpu_graph_plan_create(backend: ggml_backend, cgraph: ggml_cgrap
     """Choose kernel and number of tasks for every node. Views are left out: nothing is executed for them."""
     context = backend.context
 
-    def make_steps(nodes: list[ggml_tensor]) -> Iterator[Step]:
+    def make_steps(nodes: list[ggml_tensor]) -> Iterator[PlanStep]:
         for node in nodes:
             _check_operands(node)
             if reads_gelu_table(node):
                 _kernels.fill_gelu_tables()
-            yield Step(kernel_of(node, context.sum_order), n_tasks_of(node, context.n_threads), (node,))
+            yield PlanStep(kernel_of(node, context.sum_order), n_tasks_of(node, context.n_threads), (node,))
 
     return make_plan(cgraph, context.n_threads, make_steps)
 

@@ -18,6 +18,7 @@ PLACES = {
     "op": ("ggml/ops/sqr.py", "op.py"),
     "backend": ("backends/example.py", "backend.py"),
     "architecture": ("llama/architectures/bigram.py", "architecture.py"),
+    "model format": ("runner/letters.py", "model_format.py"),
     "debugger command": ("debugger/shell/commands/tally.py", "command.py"),
     "panel": ("debugger/show/panels/census.py", "panel.py"),
     "front end": ("debugger/report/__init__.py", "front_end.py"),
@@ -101,6 +102,15 @@ def test_an_architecture(added: PackageCopy) -> None:
         "-ex", "c", "-ex", "bt", "-ex", "d", "-ex", "tok", "-ex", "p result_output[0,0]",
     )  # fmt: skip
     assert "llama/architectures/bigram.py" in stepped and "build_bigram" in stepped
+
+
+@one_more("model format")
+def test_a_model_format(added: PackageCopy) -> None:
+    """A file with its magic is described, and runs."""
+    model = added.folder / "letters.bin"
+    model.write_bytes(b"ABC!xyz")
+    assert "letters, 7 bytes" in added.stepggml("info", "-m", str(model))
+    assert added.stepggml("run", "-m", str(model), "-p", "ab", "-n", "5") == "abxyzxy\n"
 
 
 @one_more("debugger command")
