@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from ..run.stops import Stop
 from ..session import Session
 from ..show import svg
 from ..show.context import ViewOptions, stop_view
-from ..show.document import Block, Document, as_blocks
+from ..show.document import Block, Document, Paragraph, as_blocks
 from ..show.layout import lines_of
 from ..show.listing import json_text
 from ..show.style import Line
@@ -141,12 +140,20 @@ class Console:
         finally:
             self._is_muted = False
 
+    @contextmanager
+    def taken_over(self, painter: Painter, ask: Callable[[str], bool]) -> Iterator[None]:
+        """While another front end has the terminal: it paints, asks, and draws the view of a stop itself."""
+        kept = self.painter, self.ask, self.settings.ctx
+        self.painter, self.ask, self.settings.ctx = painter, ask, ()
+        try:
+            yield
+        finally:
+            self.painter, self.ask, self.settings.ctx = kept
+
     def show_error(self, text: str) -> None:
         """Print a message of one line, with the script's place in front."""
         place = f"{self.place}: " if self.place else ""
-        text = " ".join(text.split())
-        for line in wrap_message(place + text, self.width):
-            self.show(Line(("error", line)))
+        self.show(Paragraph(place + " ".join(text.split()), "error", indent=0))
 
     def show_result(self, result: Any) -> None:
         """Print what a command returned."""
@@ -251,9 +258,9 @@ class Console:
         if ending == "--json":
             self.show_json(result)
         elif ending and not isinstance(result, Stop):
-            lines = lines_of(as_blocks(result or []), self.width)
-            write_file(ending, svg.lines_svg(lines, line).encode())
-            self.show(f"wrote {ending}, {len(lines)} lines")
+            blocks = as_blocks(result or [])
+            write_file(ending, svg.document_svg(blocks, line, self.width).encode())
+            self.show(f"wrote {ending}, {len(lines_of(blocks, self.width))} lines")
         else:
             self.show_result(result)
         return True
@@ -435,8 +442,3 @@ def split_ending(command: Command, text: str) -> tuple[str, str]:
     if match and not command.draws:
         return text[: match.start()].strip(), match.group(1)
     return text, ""
-
-
-def wrap_message(text: str, width: int) -> list[str]:
-    """A message as one line, or as several where the page is too narrow for it."""
-    return textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=True) or [""]

@@ -22,7 +22,7 @@ from .settings import Settings
 class Shell(Protocol):
     """One user's conversation with one session.
 
-    width: columns of the page. view: how stops and values are drawn. repeat_line: what an empty line does. place: the
+    view: how stops and values are drawn. repeat_line: what an empty line does. place: the
     line of the script that is running, or empty. full_screen: opens the full-screen mode; None where it is not to be
     had.
     """
@@ -35,7 +35,6 @@ class Shell(Protocol):
     words: UserWords
     views: SeenViews
     bookmarks: Bookmarks
-    width: int
     view: ViewOptions
     is_terminal: bool
     repeat_line: str

@@ -403,15 +403,8 @@ class Tui:
 
     def show(self) -> None:
         """Take the whole screen until the user leaves; the console is then as it was, the session where it is."""
-        console = self.console
-        kept = console.painter, console.ask, console.settings.ctx
-        console.painter, console.ask = self.painter, self.ask
-        # the panes are the view of a stop
-        console.settings.ctx = ()
-        try:
+        with self.console.taken_over(self.painter, self.ask):
             self.app.run()
-        finally:
-            console.painter, console.ask, console.settings.ctx = kept
 
 
 def open_tui(console: Console, input: Input | None = None, output: Output | None = None) -> None:
