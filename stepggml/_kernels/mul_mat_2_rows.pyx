@@ -12,6 +12,9 @@ from four places that lie far apart, for four streams keep more lines on their w
 Rows are walked from end to end, each thread its own stretch. The matrices of a batch are attention heads, slices of the
 same wide rows in memory: so a few rows are done for all heads before the next few, and the memory is walked once.
 
+Measured for 3072 rows of 768 halves in the last cache: 0.09 ms, against 2.05 for the plain loop (AVX-512;
+benches/README.md).
+
 Mirrors ggml_vec_dot_f32, _f16, _bf16. Left out: to keep weights in registers for several columns (mul_mat_3_tiles.pyx).
 `type` is F32, F16 or BF16, a constant in each call.
 """

@@ -7,8 +7,9 @@ ggml's own layout plain loops got a third of the memory rate, for a block of 16 
 
 So sixteen rows go side by side (groups.pxd): a vector holds the same four codes of all rows, and is multiplied with the
 same four codes of the column (dot4 of codes.pxd). No lane has to be added to another, and one load, one mask or shift
-and one instruction (VNNI) do 64 multiply-adds. Measured on Q4_0 with rows laid out so: 82 % of the memory rate with two
-threads, against 33 %.
+and one instruction (VNNI) do 64 multiply-adds. A prototype of that layout read Q4_0 weights at 82 % of the memory's
+rate with two threads, against 33 % before. 3072 rows of 768 take 0.07 ms, against 2.1 in the plain loop (one thread,
+AVX-512, rows not even repacked; benches/README.md).
 
 Weights are walked in order, a group from end to end, each thread its own groups; the next group is asked for meanwhile.
 Those that lie repacked in memory are used as they are, others are put together block by block in the cache. Per unit
