@@ -43,6 +43,7 @@ try:
     from .host.growth import Growth
     from .host.layout import struct_layout, type_table
     from .host.names import find_tensor
+    from .host.pointers import NumberArray, PointerArray, hash_insert, pointer_to, tensor_nbytes
     from .host.sampling import largest, probabilities
     from .host.strings import split_strings
     from .plan import KERNELS as _VIEW_KERNELS
@@ -54,7 +55,9 @@ __all__ = [
     "ENVIRONMENT",
     "GROUP_ROWS",
     "Growth",
+    "NumberArray",
     "Plan",
+    "PointerArray",
     "Team",
     "Variant",
     "chosen",
@@ -63,6 +66,7 @@ __all__ = [
     "fill_gelu_tables",
     "find_tensor",
     "gelu_tables",
+    "hash_insert",
     "kernel_address",
     "kernel_names",
     "kv_cells",
@@ -70,10 +74,12 @@ __all__ = [
     "measurements",
     "pack_groups",
     "pack_mapped",
+    "pointer_to",
     "probabilities",
     "quantize_row",
     "split_strings",
     "struct_layout",
+    "tensor_nbytes",
     "type_table",
     "unpack_groups",
     "variants",

@@ -50,6 +50,7 @@ PLAIN_MODULES = (
     "host.kv_cells",
     "host.layout",
     "host.names",
+    "host.pointers",
     "host.sampling",
     "host.strings",
 )

@@ -11,6 +11,7 @@ import mmap
 from collections.abc import Callable
 from functools import cache
 
+from stepggml._kernels import tensor_nbytes
 from stepggml.ggml.backend_buffer import ggml_backend_buffer_init, ggml_backend_buffer_is_host
 from stepggml.ggml.backend_impl import (
     ggml_backend_buffer,
@@ -20,6 +21,7 @@ from stepggml.ggml.backend_impl import (
 )
 from stepggml.ggml.impl import GGML_ASSERT, GGML_LOG_ERROR, NULL
 from stepggml.ggml.tensor import ggml_nbytes, ggml_tensor
+from stepggml.ggml.types import type_traits
 
 TENSOR_ALIGNMENT = 32
 
@@ -162,6 +164,12 @@ def ggml_backend_cpu_buffer_type_get_alignment(buft: ggml_backend_buffer_type) -
     return TENSOR_ALIGNMENT
 
 
+def ggml_backend_cpu_buffer_type_get_alloc_size(buft: ggml_backend_buffer_type, tensor: ggml_tensor) -> int:
+    """ggml_nbytes, compiled: the graph allocator asks five times for each node, 2 ms in Python for 966 nodes."""
+    traits = type_traits[tensor.type]
+    return tensor_nbytes(tensor, traits.type_size, traits.blck_size)
+
+
 def ggml_backend_cpu_buffer_type_is_host(buft: ggml_backend_buffer_type) -> bool:
     return True
 
@@ -172,7 +180,7 @@ def _make_buffer_type(get_name: Callable[..., str]) -> ggml_backend_buffer_type:
         alloc_buffer=ggml_backend_cpu_buffer_type_alloc_buffer,
         get_alignment=ggml_backend_cpu_buffer_type_get_alignment,
         get_max_size=None,  # defaults to SIZE_MAX
-        get_alloc_size=None,  # defaults to ggml_nbytes
+        get_alloc_size=ggml_backend_cpu_buffer_type_get_alloc_size,
         is_host=ggml_backend_cpu_buffer_type_is_host,
     )
     # early 2025 leaves the device empty: the type is older than devices are

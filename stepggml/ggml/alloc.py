@@ -8,12 +8,11 @@ For each tensor it counts who still needs it (`n_children`) and who looks into i
 the tensor's bytes go back to the arena, and the next tensor may get them. That is why an old node read after the run
 shows another tensor's numbers.
 
-Where C keeps the per-tensor records in a hash table keyed by address, a dict keyed by address does the same.
+Where C keeps the per-tensor records beside a hash set of addresses, a dict keyed by address does the same.
 """
 
 from __future__ import annotations
 
-import ctypes
 from typing import NamedTuple
 
 from .backend import ggml_backend_tensor_alloc, ggml_backend_view_init
@@ -42,7 +41,7 @@ from .impl import GGML_LOG_DEBUG, GGML_LOG_ERROR, GGML_MAX_SRC, NULL
 from .layout import ggml_are_same_shape, ggml_are_same_stride, ggml_impl_is_view
 from .op import GGML_OP_NONE
 from .ops import op_records
-from .tensor import GGML_TENSOR_FLAG_INPUT, GGML_TENSOR_FLAG_OUTPUT, ggml_tensor, operand_slots, operands, tensor_at
+from .tensor import GGML_TENSOR_FLAG_INPUT, GGML_TENSOR_FLAG_OUTPUT, ggml_tensor, pointer_to
 
 
 def ggml_op_can_inplace(op: int) -> bool:
@@ -54,14 +53,11 @@ def ggml_op_can_inplace(op: int) -> bool:
 class hash_node:
     """What the allocator knows of one tensor while it plays a graph through."""
 
-    __slots__ = ("n_children", "n_views", "buffer_id", "offset", "size", "allocated")
-
     def __init__(self) -> None:
         self.n_children = 0
         self.n_views = 0
         self.buffer_id = 0
         self.offset = 0  # offset within the buffer
-        self.size = 0  # bytes from there; C works them out again each time
         self.allocated = False
 
 
@@ -73,7 +69,7 @@ class tensor_alloc(NamedTuple):
     size_max: int = 0
 
 
-# The place of what needs none, and of an operand that is not there.
+# The place of a tensor that needs none, and of an operand that is not there.
 NOWHERE = tensor_alloc()
 
 
@@ -129,7 +125,7 @@ def ggml_gallocr_free(galloc: ggml_gallocr | None) -> None:
 
 def ggml_gallocr_hash_get(galloc: ggml_gallocr, t: ggml_tensor) -> hash_node:
     """The record of a tensor, made when it is first asked for."""
-    address = ctypes.addressof(t)
+    address = pointer_to(t)
     hn = galloc.hash_values.get(address)
     if hn is None:
         hn = hash_node()
@@ -176,23 +172,21 @@ def can_reuse_parent(galloc: ggml_gallocr, node: ggml_tensor, parent: ggml_tenso
 
 def ggml_gallocr_allocate_node(galloc: ggml_gallocr, node: ggml_tensor, buffer_id: int) -> None:
     """Find a place for `node`: over one of its operands if the op allows it, else in the arena."""
-    # most operands are weights and views: no record is needed to see that
-    if node.data != NULL or ggml_impl_is_view(node):
+    if ggml_gallocr_is_allocated(galloc, node) or ggml_impl_is_view(node):
         return
     hn = ggml_gallocr_hash_get(galloc, node)
-    if hn.allocated:
-        return
     hn.allocated = True
 
-    # in place: over an operand that dies here
+    # try to reuse a parent's buffer (inplace)
     if ggml_op_can_inplace(node.op):
-        for parent in operands(node):
+        for parent in node.src:
+            if parent is None:
+                continue
             if not can_reuse_parent(galloc, node, parent):
                 continue
             p_hn = ggml_gallocr_hash_get(galloc, parent)
             hn.buffer_id = p_hn.buffer_id
             hn.offset = p_hn.offset
-            hn.size = p_hn.size
             # avoid freeing the parent
             p_hn.allocated = False
             return
@@ -201,9 +195,9 @@ def ggml_gallocr_allocate_node(galloc: ggml_gallocr, node: ggml_tensor, buffer_i
     alloc = galloc.buf_tallocs[buffer_id]
     buft = galloc.bufts[buffer_id]
     size = ggml_backend_buft_get_alloc_size(buft, node)
+    offset = ggml_dyn_tallocr_alloc(alloc, size, node)
     hn.buffer_id = buffer_id
-    hn.offset = ggml_dyn_tallocr_alloc(alloc, size, node)
-    hn.size = size
+    hn.offset = offset
 
 
 def ggml_gallocr_free_node(galloc: ggml_gallocr, node: ggml_tensor) -> None:
@@ -213,7 +207,8 @@ def ggml_gallocr_free_node(galloc: ggml_gallocr, node: ggml_tensor) -> None:
         return
     hn = ggml_gallocr_hash_get(galloc, node)
     alloc = galloc.buf_tallocs[hn.buffer_id]
-    size = hn.size
+    buft = galloc.bufts[hn.buffer_id]
+    size = ggml_backend_buft_get_alloc_size(buft, node)
     ggml_dyn_tallocr_free(alloc, hn.offset, size, node)
     hn.allocated = False
 
@@ -238,63 +233,68 @@ def release_parent(galloc: ggml_gallocr, parent: ggml_tensor) -> None:
 # one pass over a graph
 
 
-def buffer_id_of(buffer_ids: list[int] | None, i: int) -> int:
+def get_node_buffer_id(buffer_ids: list[int] | None, i: int) -> int:
     """Which buffer a node or leaf goes to; without a list, all go to buffer 0."""
     if buffer_ids is None:
         return 0
     return buffer_ids[i]
 
 
-def count_uses(
-    galloc: ggml_gallocr, nodes: list[ggml_tensor], parents: list[list[ggml_tensor]], node_buffer_ids: list[int] | None
-) -> None:
-    """Count children and views of every tensor, and place the inputs before all else. parents: each node's operands."""
-    for i, node in enumerate(nodes):
-        # a view of a leaf (op NONE) is not counted: it is not computed
+def count_uses(galloc: ggml_gallocr, graph: ggml_cgraph, node_buffer_ids: list[int] | None) -> None:
+    """Count children and views of every tensor, and place the inputs before all else, so that nothing overwrites
+    them.
+    """
+    for i, node in enumerate(graph.nodes):
+        buffer_id = get_node_buffer_id(node_buffer_ids, i)
+        # a view with op NONE is the scheduler's way to keep its root until here: it is not computed
         if ggml_impl_is_view(node) and node.op != GGML_OP_NONE:
-            ggml_gallocr_hash_get(galloc, node.view_src).n_views += 1
+            view_src_hn = ggml_gallocr_hash_get(galloc, node.view_src)
+            view_src_hn.n_views += 1
         if node.flags & GGML_TENSOR_FLAG_INPUT:
-            ggml_gallocr_allocate_node(galloc, node, buffer_id_of(node_buffer_ids, i))
-        for src in parents[i]:
-            hn = ggml_gallocr_hash_get(galloc, src)
-            hn.n_children += 1
+            ggml_gallocr_allocate_node(galloc, node, buffer_id)
+
+        for src in node.src:
+            if src is None:
+                continue
+            src_hn = ggml_gallocr_hash_get(galloc, src)
+            src_hn.n_children += 1
             # allocate explicit inputs
             if src.flags & GGML_TENSOR_FLAG_INPUT:
-                ggml_gallocr_allocate_node(galloc, src, buffer_id_of(node_buffer_ids, i))
+                ggml_gallocr_allocate_node(galloc, src, buffer_id)
 
 
 def ggml_gallocr_alloc_graph_impl(
     galloc: ggml_gallocr, graph: ggml_cgraph, node_buffer_ids: list[int] | None, leaf_buffer_ids: list[int] | None
 ) -> None:
     """Play the graph through and note an offset for each tensor. Nothing real is allocated yet."""
+    # clear hash tables
     galloc.hash_values.clear()
 
-    # leafs first, even those that no node reads: the program may still want to write them
+    # allocate leafs: also those that no node reads, for the program may still want to write them
     for i, leaf in enumerate(graph.leafs):
-        ggml_gallocr_allocate_node(galloc, leaf, buffer_id_of(leaf_buffer_ids, i))
+        buffer_id = get_node_buffer_id(leaf_buffer_ids, i)
+        ggml_gallocr_allocate_node(galloc, leaf, buffer_id)
 
-    # the nodes and the operands of each, for both walks
-    nodes = list(graph.nodes)
-    parents = []
-    for node in nodes:
-        parents.append(operands(node))
-
-    # who is read how often, and who is looked into
-    count_uses(galloc, nodes, parents, node_buffer_ids)
+    # count number of children and views
+    count_uses(galloc, graph, node_buffer_ids)
 
     # allocate tensors
-    for i, node in enumerate(nodes):
-        buffer_id = buffer_id_of(node_buffer_ids, i)
+    for i, node in enumerate(graph.nodes):
+        buffer_id = get_node_buffer_id(node_buffer_ids, i)
 
-        # operands first: what is still without a place here is a leaf
-        for parent in parents[i]:
+        # allocate parents (only leafs need to be allocated at this point)
+        for parent in node.src:
+            if parent is None:
+                continue
             ggml_gallocr_allocate_node(galloc, parent, buffer_id)
 
         # allocate node
         ggml_gallocr_allocate_node(galloc, node, buffer_id)
 
         # update parents
-        for parent in parents[i]:
+        for parent in node.src:
+            if parent is None:
+                continue
             release_parent(galloc, parent)
 
 
@@ -307,32 +307,25 @@ def place_of(galloc: ggml_gallocr, tensor: ggml_tensor) -> tensor_alloc:
     if ggml_impl_is_view(tensor) or tensor.data != NULL:
         return NOWHERE
     hn = ggml_gallocr_hash_get(galloc, tensor)
-    return tensor_alloc(hn.buffer_id, hn.offset, hn.size)
+    size_max = ggml_backend_buft_get_alloc_size(galloc.bufts[hn.buffer_id], tensor)
+    return tensor_alloc(hn.buffer_id, hn.offset, size_max)
 
 
 def keep_plan(galloc: ggml_gallocr, graph: ggml_cgraph) -> None:
-    """Note each node's place and its operands' places: the plan. A tensor has one place, wherever it is met."""
-    places = {}
+    """Set node_allocs and leaf_allocs from the hash table."""
+    galloc.node_allocs = []
+    for node in graph.nodes:
+        dst = place_of(galloc, node)
+        src = [NOWHERE] * GGML_MAX_SRC
+        for j, parent in enumerate(node.src):
+            if parent is not None:
+                src[j] = place_of(galloc, parent)
+        galloc.node_allocs.append(node_alloc(dst, src))
+
     galloc.leaf_allocs = []
     for leaf in graph.leafs:
         place = place_of(galloc, leaf)
-        places[ctypes.addressof(leaf)] = place
         galloc.leaf_allocs.append(place)
-
-    galloc.node_allocs = []
-    slots = operand_slots(graph.nodes)
-    for i, node in enumerate(graph.nodes):
-        dst = place_of(galloc, node)
-        places[ctypes.addressof(node)] = dst
-        src = [NOWHERE] * GGML_MAX_SRC
-        for j, address in slots[i]:
-            place = places.get(address)
-            if place is None:
-                # in neither list, or later in this one
-                place = place_of(galloc, tensor_at(address))
-                places[address] = place
-            src[j] = place
-        galloc.node_allocs.append(node_alloc(dst, src))
 
 
 def ggml_gallocr_reserve_n(
@@ -419,33 +412,26 @@ def ggml_gallocr_node_needs_realloc(galloc: ggml_gallocr, node: ggml_tensor, tal
     return talloc.size_max < ggml_backend_buft_get_alloc_size(galloc.bufts[talloc.buffer_id], node)
 
 
-def ggml_gallocr_needs_realloc(galloc: ggml_gallocr, graph: ggml_cgraph, slots: list[list[tuple[int, int]]]) -> bool:
-    """The plan does not fit this graph: another number of nodes or leafs, or a tensor grew.
-
-    slots: the operands of each node.
-    """
+def ggml_gallocr_needs_realloc(galloc: ggml_gallocr, graph: ggml_cgraph) -> bool:
+    """The plan does not fit this graph: another number of nodes or leafs, or a tensor grew."""
     if len(galloc.node_allocs) != graph.n_nodes:
         GGML_LOG_DEBUG("ggml_gallocr_needs_realloc: graph has different number of nodes\n")
         return True
     if len(galloc.leaf_allocs) != graph.n_leafs:
         GGML_LOG_DEBUG("ggml_gallocr_needs_realloc: graph has different number of leafs\n")
         return True
-    # places that were found to fit, by tensor: an operand is mostly a node from before, at the same place
-    fits = {}
+
     for i, node in enumerate(graph.nodes):
         planned = galloc.node_allocs[i]
         if ggml_gallocr_node_needs_realloc(galloc, node, planned.dst):
             GGML_LOG_DEBUG(f"ggml_gallocr_needs_realloc: node {node.name} is not valid\n")
             return True
-        fits[ctypes.addressof(node)] = planned.dst
-        for j, address in slots[i]:
-            if fits.get(address) is planned.src[j]:
+        for j, src in enumerate(node.src):
+            if src is None:
                 continue
-            src = tensor_at(address)
             if ggml_gallocr_node_needs_realloc(galloc, src, planned.src[j]):
                 GGML_LOG_DEBUG(f"ggml_gallocr_needs_realloc: src {j} ({src.name}) of node {node.name} is not valid\n")
                 return True
-            fits[address] = planned.src[j]
     return False
 
 
@@ -455,8 +441,7 @@ def ggml_gallocr_alloc_graph(galloc: ggml_gallocr, graph: ggml_cgraph) -> bool:
     A smaller graph of the same structure keeps the offsets of the larger one it was reserved with. False when memory is
     missing, or when several buffers would have to be planned anew (the caller must reserve again).
     """
-    slots = operand_slots(graph.nodes)
-    if ggml_gallocr_needs_realloc(galloc, graph, slots):
+    if ggml_gallocr_needs_realloc(galloc, graph):
         if len(galloc.bufts) > 1:
             GGML_LOG_DEBUG("ggml_gallocr_alloc_graph: several buffers: call reserve\n")
             return False
@@ -469,20 +454,16 @@ def ggml_gallocr_alloc_graph(galloc: ggml_gallocr, graph: ggml_cgraph) -> bool:
         if buffer is not None:
             ggml_backend_buffer_reset(buffer)
 
-    # allocate the graph tensors from the previous assignments: leafs first, then nodes with their operands
+    # allocate the graph tensors from the previous assignments
+    # leafs
     for i, leaf in enumerate(graph.leafs):
         ggml_gallocr_init_tensor(galloc, leaf, galloc.leaf_allocs[i])
-    placed = set()
+    # nodes
     for i, node in enumerate(graph.nodes):
         planned = galloc.node_allocs[i]
-        for j, address in slots[i]:
-            if address in placed:
+        for j, src in enumerate(node.src):
+            if src is None:
                 continue
-            src = tensor_at(address)
             ggml_gallocr_init_tensor(galloc, src, planned.src[j])
-            if src._buffer != NULL:
-                placed.add(address)
         ggml_gallocr_init_tensor(galloc, node, planned.dst)
-        if node._buffer != NULL:
-            placed.add(ctypes.addressof(node))
     return True

@@ -227,7 +227,7 @@ def ggml_backend_reg_get_proc_address(reg: ggml_backend_reg, name: str) -> Calla
 # tensor data
 
 
-def buffer_of(tensor: ggml_tensor) -> ggml_backend_buffer:
+def data_buffer(tensor: ggml_tensor) -> ggml_backend_buffer:
     """The buffer that holds the bytes, for a view its root's. Aborts when there is none, or it has been freed."""
     if tensor.view_src is not None:
         return check_has_buffer(tensor, tensor.view_src._buffer)
@@ -239,7 +239,7 @@ def _data_range(tensor: ggml_tensor, offset: int, size: int, what: str) -> ggml_
 
     Aborts when there is none or the range leaves the tensor.
     """
-    buf = buffer_of(tensor)
+    buf = data_buffer(tensor)
     GGML_ASSERT(tensor.data != NULL, f"tensor {tensor.name!r}: tensor not allocated")
     nbytes = ggml_nbytes(tensor)
     inside = offset >= 0 and size >= 0 and offset + size <= nbytes
@@ -299,8 +299,8 @@ def ggml_backend_tensor_copy(src: ggml_tensor, dst: ggml_tensor) -> None:
     if src == dst:
         return
     nbytes = ggml_nbytes(src)
-    src_buf = buffer_of(src)
-    dst_buf = buffer_of(dst)
+    src_buf = data_buffer(src)
+    dst_buf = data_buffer(dst)
     if ggml_backend_buffer_is_host(src_buf):
         ggml_backend_tensor_set(dst, src.data, 0, nbytes)
     elif ggml_backend_buffer_is_host(dst_buf):
@@ -313,7 +313,7 @@ def ggml_backend_tensor_copy(src: ggml_tensor, dst: ggml_tensor) -> None:
 
 def ggml_backend_buffer_copy_tensor(src: ggml_tensor, dst: ggml_tensor) -> bool:
     """Let dst's buffer copy directly; False when it cannot."""
-    dst_buf = buffer_of(dst)
+    dst_buf = data_buffer(dst)
     if dst_buf.iface.cpy_tensor is None:
         return False
     return dst_buf.iface.cpy_tensor(dst_buf, src, dst)

@@ -51,9 +51,7 @@ def ggml_backend_buft_get_max_size(buft: ggml_backend_buffer_type) -> int:
 def ggml_backend_buft_get_alloc_size(buft: ggml_backend_buffer_type, tensor: ggml_tensor) -> int:
     """Bytes the tensor takes in this kind of memory; at least ggml_nbytes."""
     if buft.iface.get_alloc_size is not None:
-        size = buft.iface.get_alloc_size(buft, tensor)
-        GGML_ASSERT(size >= ggml_nbytes(tensor), "a tensor needs at least its own bytes", got=size)
-        return size
+        return buft.iface.get_alloc_size(buft, tensor)
     return ggml_nbytes(tensor)
 
 

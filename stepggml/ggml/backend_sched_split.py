@@ -14,7 +14,6 @@ Each decision leaves its cause: the pass and the rule.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 
 from .backend import ggml_backend_name, ggml_backend_offload_op, ggml_backend_supports_buft, ggml_backend_supports_op
 from .backend_buffer import ggml_backend_buffer_get_usage, ggml_backend_buffer_is_host, ggml_backend_buffer_name
@@ -28,7 +27,7 @@ from .backend_sched_impl import (
 )
 from .cgraph import ggml_cgraph, ggml_graph_view
 from .context import ggml_context, ggml_free, ggml_init, ggml_init_params
-from .impl import GGML_ABORT, GGML_ASSERT, NULL
+from .impl import GGML_ABORT, GGML_ASSERT
 from .layout import ggml_is_view, ggml_is_view_op
 from .op import GGML_OP_ROPE, ggml_op_name
 from .tensor import (
@@ -39,10 +38,7 @@ from .tensor import (
     ggml_set_output,
     ggml_tensor,
     ggml_view_tensor,
-    operand_slots,
-    operands,
     pointer_to,
-    tensor_at,
 )
 
 
@@ -56,17 +52,13 @@ def assign(sched: ggml_backend_sched, tensor: ggml_tensor, backend_id: int, caus
 
 def buffer_of(tensor: ggml_tensor) -> ggml_backend_buffer | None:
     """The buffer that holds a tensor's bytes, or its root's if it is a view."""
-    if tensor._view_src != NULL:
-        tensor = tensor.view_src
-    if tensor._buffer == NULL:
-        return None
+    if tensor.view_src is not None:
+        return tensor.view_src.buffer
     return tensor.buffer
 
 
 def is_weight(tensor: ggml_tensor) -> bool:
     """The tensor lies in a buffer of weights."""
-    if tensor._buffer == NULL:
-        return False
     buffer = tensor.buffer
     return buffer is not None and ggml_backend_buffer_get_usage(buffer) == GGML_BACKEND_BUFFER_USAGE_WEIGHTS
 
@@ -81,38 +73,29 @@ def ggml_backend_sched_split_graph(sched: ggml_backend_sched, graph: ggml_cgraph
     params = ggml_init_params(mem_size=sched.context_buffer_size, mem_buffer=sched.context_buffer, no_alloc=True)
     sched.ctx = ggml_init(params)
 
-    # the nodes as a list: every pass walks it
-    nodes = list(graph.nodes)
-    computed = []
-    for node in nodes:
-        if not ggml_is_view_op(node.op):
-            computed.append(node)
-    slots = operand_slots(nodes)
-
-    pass_1_settled(sched, graph, nodes)
-    pass_2_expand(sched, computed)
-    pass_3_upgrade(sched, computed)
-    pass_4_operands(sched, nodes, slots)
-    pass_5_cut(sched, nodes, slots)
+    pass_1_settled(sched, graph)
+    pass_2_expand(sched, graph)
+    pass_3_upgrade(sched, graph)
+    pass_4_operands(sched, graph)
+    pass_5_cut(sched, graph)
 
     if sched.debug > 0:
         ggml_backend_sched_print_assignments(sched, graph)
-    make_graph_copy(sched, graph, nodes)
+    make_graph_copy(sched, graph)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # pass 1
 
 
-def pass_1_settled(sched: ggml_backend_sched, graph: ggml_cgraph, nodes: list[ggml_tensor]) -> None:
+def pass_1_settled(sched: ggml_backend_sched, graph: ggml_cgraph) -> None:
     """Tensors whose place follows from where they, or their weights, lie. What the program has assigned stays."""
     for leaf in graph.leafs:
         if tensor_backend_id(sched, leaf) == -1:
             backend_id, cause = ggml_backend_sched_backend_id_from_cur(sched, leaf)
             assign(sched, leaf, backend_id, cause)
-    ids = sched.hv_tensor_backend_ids
-    for node in nodes:
-        if ids.get(pointer_to(node), -1) == -1:
+    for node in graph.nodes:
+        if tensor_backend_id(sched, node) == -1:
             backend_id, cause = ggml_backend_sched_backend_id_from_cur(sched, node)
             assign(sched, node, backend_id, cause)
 
@@ -157,12 +140,9 @@ def ggml_backend_sched_backend_id_from_cur(sched: ggml_backend_sched, tensor: gg
     # an op goes where its weights are; the frequency factors of ROPE are too small to count
     if tensor.op == GGML_OP_ROPE:
         return -1, ""
-    addresses = tensor._src[:]
-    for address in filter(None, addresses):
-        src = tensor_at(address)
-        if not is_weight(src):
+    for i, src in enumerate(tensor.src):
+        if src is None or not is_weight(src):
             continue
-        i = addresses.index(address)
         src_backend_id = ggml_backend_sched_backend_from_buffer(sched, src, tensor)
         # weights in host memory: a faster backend may want the op all the same, if the batch is large
         if 0 < src_backend_id == last_backend_id and ggml_backend_buffer_is_host(src.buffer):
@@ -178,29 +158,33 @@ def ggml_backend_sched_backend_id_from_cur(sched: ggml_backend_sched, tensor: gg
 # pass 2
 
 
-def pass_2_expand(sched: ggml_backend_sched, computed: list[ggml_tensor]) -> None:
+def pass_2_expand(sched: ggml_backend_sched, graph: ggml_cgraph) -> None:
     """Open nodes take the backend of the settled node before them, then of the one behind them.
 
     The faster backends go first; the CPU never spreads between two of their nodes.
     """
-    upwards = computed[::-1]
-    if len(sched.backends) > 1:
-        expand(sched, computed, skip_cpu=True)
-        expand(sched, upwards, skip_cpu=True)
-    expand(sched, computed, skip_cpu=False)
-    expand(sched, upwards, skip_cpu=False)
+    down = range(graph.n_nodes)
+    up = range(graph.n_nodes - 1, -1, -1)
+    expand(sched, graph, down, skip_cpu=True)
+    expand(sched, graph, up, skip_cpu=True)
+    expand(sched, graph, down, skip_cpu=False)
+    expand(sched, graph, up, skip_cpu=False)
 
 
-def expand(sched: ggml_backend_sched, nodes: Sequence[ggml_tensor], skip_cpu: bool) -> None:
-    """Carry the last backend met over the open nodes that it supports."""
+def expand(sched: ggml_backend_sched, graph: ggml_cgraph, order: range, skip_cpu: bool) -> None:
+    """Carry the last backend met over the open nodes that it supports. order: the numbers of the nodes."""
     cpu_backend_id = len(sched.backends) - 1
     cur_backend_id = -1
-    ids = sched.hv_tensor_backend_ids
-    for node in nodes:
-        node_backend_id = ids.get(pointer_to(node), -1)
+    nodes = graph.nodes
+    for i in order:
+        node = nodes[i]
+        if ggml_is_view_op(node.op):
+            continue
+        node_backend_id = tensor_backend_id(sched, node)
         if node_backend_id != -1:
             cur_backend_id = node_backend_id
             if skip_cpu and node_backend_id == cpu_backend_id:
+                # the CPU has the lowest priority
                 cur_backend_id = -1
         elif cur_backend_id != -1:
             ggml_backend_sched_set_if_supported(sched, node, cur_backend_id)
@@ -231,11 +215,12 @@ def ggml_backend_sched_buffer_supported(sched: ggml_backend_sched, t: ggml_tenso
     return ggml_backend_supports_buft(sched.backends[backend_id], sched.bufts[t_backend_id])
 
 
-def pass_3_upgrade(sched: ggml_backend_sched, computed: list[ggml_tensor]) -> None:
+def pass_3_upgrade(sched: ggml_backend_sched, graph: ggml_cgraph) -> None:
     """Open nodes: the backend most operands are at hand for. Settled ones: a faster backend with the same memory."""
-    ids = sched.hv_tensor_backend_ids
-    for node in computed:
-        node_backend_id = ids.get(pointer_to(node), -1)
+    for node in graph.nodes:
+        if ggml_is_view_op(node.op):
+            continue
+        node_backend_id = tensor_backend_id(sched, node)
         if node_backend_id == -1:
             best = best_backend(sched, node)
             assign(sched, node, best, "3.best")
@@ -254,7 +239,9 @@ def best_backend(sched: ggml_backend_sched, node: ggml_tensor) -> int:
         if not ggml_backend_supports_op(backend, node):
             continue
         n_supported = 0
-        for src in operands(node):
+        for src in node.src:
+            if src is None:
+                continue
             settled = tensor_backend_id(sched, src) != -1 or tensor_backend_id(sched, src.view_src) != -1
             if settled and ggml_backend_sched_buffer_supported(sched, src, b):
                 n_supported += 1
@@ -268,8 +255,8 @@ def can_run(sched: ggml_backend_sched, node: ggml_tensor, backend_id: int) -> bo
     """The backend supports the op and every operand's memory."""
     if not ggml_backend_supports_op(sched.backends[backend_id], node):
         return False
-    for src in operands(node):
-        if not ggml_backend_sched_buffer_supported(sched, src, backend_id):
+    for src in node.src:
+        if src is not None and not ggml_backend_sched_buffer_supported(sched, src, backend_id):
             return False
     return True
 
@@ -278,22 +265,22 @@ def can_run(sched: ggml_backend_sched, node: ggml_tensor, backend_id: int) -> bo
 # pass 4
 
 
-def pass_4_operands(sched: ggml_backend_sched, nodes: list[ggml_tensor], slots: list[list[tuple[int, int]]]) -> None:
-    """Views go with their root, other open operands with the node that uses them. slots: each node's operands."""
-    ids = sched.hv_tensor_backend_ids
-    for i, node in enumerate(nodes):
+def pass_4_operands(sched: ggml_backend_sched, graph: ggml_cgraph) -> None:
+    """Views go with their root, other open operands with the node that uses them."""
+    for node in graph.nodes:
         if ggml_is_view(node) and tensor_backend_id(sched, node) == -1:
             root_backend_id = tensor_backend_id(sched, node.view_src)
             assign(sched, node, root_backend_id, "4.vsrc")
-        for _j, address in slots[i]:
-            if ids.get(address, -1) != -1:
+        cur_backend_id = tensor_backend_id(sched, node)
+
+        for src in node.src:
+            if src is None or tensor_backend_id(sched, src) != -1:
                 continue
-            src = tensor_at(address)
-            if src.view_src is not None:
+            if ggml_is_view(src):
+                # views are always on the same backend as the source
                 root_backend_id = tensor_backend_id(sched, src.view_src)
                 assign(sched, src, root_backend_id, "4.vsrc")
             else:
-                cur_backend_id = tensor_backend_id(sched, node)
                 assign(sched, src, cur_backend_id, "4.cur")
 
 
@@ -301,17 +288,13 @@ def pass_4_operands(sched: ggml_backend_sched, nodes: list[ggml_tensor], slots: 
 # pass 5
 
 
-def pass_5_cut(sched: ggml_backend_sched, nodes: list[ggml_tensor], slots: list[list[tuple[int, int]]]) -> None:
-    """Cut where the backend changes. Views never begin a split: the first ones join the first split.
-
-    slots: each node's operands.
-    """
+def pass_5_cut(sched: ggml_backend_sched, graph: ggml_cgraph) -> None:
+    """Cut where the backend changes. Views never begin a split: the first ones join the first split."""
     split = None
-    ids = sched.hv_tensor_backend_ids
-    for i, node in enumerate(nodes):
+    for i, node in enumerate(graph.nodes):
         if ggml_is_view_op(node.op):
             continue
-        node_backend_id = ids.get(pointer_to(node), -1)
+        node_backend_id = tensor_backend_id(sched, node)
         op = ggml_op_name(node.op)
         GGML_ASSERT(node_backend_id != -1, "no backend supports {op} of node '{t.name}'", op=op, t=node)
 
@@ -323,21 +306,16 @@ def pass_5_cut(sched: ggml_backend_sched, nodes: list[ggml_tensor], slots: list[
             split = ggml_backend_sched_split(node_backend_id, i_start=i)
             sched.splits.append(split)
 
-        # operands that the split's backend cannot use where they are
-        for j, address in slots[i]:
-            if sched.n_copies == 1 and ids[address] == split.backend_id:
-                # at hand, and another copy is not used elsewhere
-                continue
-            src = tensor_at(address)
-            usable = bring_operand(sched, split, src)
-            if usable is not src:
-                node.src[j] = usable
+        # find inputs that are not on the same backend
+        for j, src in enumerate(node.src):
+            if src is not None:
+                node.src[j] = bring_operand(sched, split, src)
 
     if split is None:
         # nothing but views
         split = ggml_backend_sched_split(len(sched.backends) - 1, i_start=0)
         sched.splits.append(split)
-    split.i_end = len(nodes)
+    split.i_end = graph.n_nodes
 
 
 def need_new_split(sched: ggml_backend_sched, split: ggml_backend_sched_split, node: ggml_tensor) -> bool:
@@ -347,7 +325,9 @@ def need_new_split(sched: ggml_backend_sched, split: ggml_backend_sched_split, n
     """
     if len(split.inputs) == 0:
         return False
-    for src in operands(node):
+    for src in node.src:
+        if src is None:
+            continue
         elsewhere = tensor_backend_id(sched, src) != split.backend_id
         if not elsewhere or ggml_backend_sched_buffer_supported(sched, src, split.backend_id):
             continue
@@ -417,21 +397,21 @@ def ggml_dup_tensor_layout(ctx: ggml_context, tensor: ggml_tensor) -> ggml_tenso
 # the graph that is allocated
 
 
-def make_graph_copy(sched: ggml_backend_sched, graph: ggml_cgraph, nodes: list[ggml_tensor]) -> None:
+def make_graph_copy(sched: ggml_backend_sched, graph: ggml_cgraph) -> None:
     """sched.graph: the nodes split by split, each split's input copies before its nodes."""
     sched.prev_node_backend_ids = sched.node_backend_ids
     sched.prev_leaf_backend_ids = sched.leaf_backend_ids
     sched.node_backend_ids = []
     sched.leaf_backend_ids = []
 
-    ids = sched.hv_tensor_backend_ids
     copy_nodes: list[ggml_tensor] = []
     for split in sched.splits:
         split.graph = ggml_graph_view(graph, split.i_start, split.i_end)
         for input in split.inputs:
             add_split_input(sched, split, input, copy_nodes)
-        for node in nodes[split.i_start : split.i_end]:
-            sched.node_backend_ids.append(ids.get(pointer_to(node), -1))
+        for node in split.graph.nodes:
+            backend_id = tensor_backend_id(sched, node)
+            sched.node_backend_ids.append(backend_id)
             copy_nodes.append(node)
 
     # with several copies, all of them are leafs, so that they come first
@@ -441,7 +421,8 @@ def make_graph_copy(sched: ggml_backend_sched, graph: ggml_cgraph, nodes: list[g
             sched.leaf_backend_ids.append(backend_id)
             copy_leafs.append(tensor_copy)
     for leaf in graph.leafs:
-        sched.leaf_backend_ids.append(tensor_backend_id(sched, leaf))
+        backend_id = tensor_backend_id(sched, leaf)
+        sched.leaf_backend_ids.append(backend_id)
         copy_leafs.append(leaf)
 
     # the lists as C arrays, which a graph consists of

@@ -8,8 +8,8 @@ The order of nodes is the order in which a depth-first walk leaves them: operand
 Nothing sorts it afterwards, and some programs depend on that: a write into the KV cache stays ahead of the reads of it
 only since it was expanded first.
 
-The struct is that of early 2025 (80 bytes). Today's has 96: use_counts and uid came later. Leaves out: backward
-passes and the dot export.
+The struct is that of early 2025 (80 bytes); today's has 96, with use counts and a uid. Leaves out: backward passes and
+the dot export.
 """
 
 from __future__ import annotations
@@ -17,21 +17,19 @@ from __future__ import annotations
 import ctypes
 from enum import IntEnum
 
-from .._kernels import find_tensor
+from .._kernels import PointerArray, find_tensor
 from .context import GGML_OBJECT_SIZE, GGML_OBJECT_TYPE_GRAPH, ggml_context, ggml_new_object
 from .hash_set import (
     GGML_HASHSET_ALREADY_EXISTS,
     ggml_bitset_size,
+    ggml_hash_insert,
     ggml_hash_set,
     ggml_hash_set_reset,
     ggml_hash_size,
-    insert_key,
-    keys_of,
-    used_of,
 )
 from .impl import GGML_ASSERT, GGML_DEFAULT_GRAPH_SIZE, GGML_MAX_SRC, GGML_MEM_ALIGN, GGML_PAD, NULL
 from .op import GGML_OP_NONE, ggml_op_name
-from .tensor import GGML_TENSOR_FLAG_PARAM, PointerArray, ggml_format_name, ggml_tensor, pointer_to, tensor_at
+from .tensor import GGML_TENSOR_FLAG_PARAM, ggml_format_name, ggml_tensor, pointer_to
 
 
 class ggml_cgraph_eval_order(IntEnum):
@@ -43,6 +41,7 @@ class ggml_cgraph_eval_order(IntEnum):
 
 
 LEFT_TO_RIGHT = ggml_cgraph_eval_order.GGML_CGRAPH_EVAL_ORDER_LEFT_TO_RIGHT
+RIGHT_TO_LEFT = ggml_cgraph_eval_order.GGML_CGRAPH_EVAL_ORDER_RIGHT_TO_LEFT
 
 
 class ggml_cgraph(ctypes.Structure):
@@ -63,12 +62,12 @@ class ggml_cgraph(ctypes.Structure):
     @property
     def nodes(self) -> PointerArray:
         """The nodes built so far, in execution order."""
-        return PointerArray((ctypes.c_uint64 * self.n_nodes).from_address(self._nodes))
+        return PointerArray(self._nodes, self.n_nodes, ggml_tensor)
 
     @property
     def leafs(self) -> PointerArray:
         """Tensors that are not computed: inputs, weights, caches."""
-        return PointerArray((ctypes.c_uint64 * self.n_leafs).from_address(self._leafs))
+        return PointerArray(self._leafs, self.n_leafs, ggml_tensor)
 
 
 GGML_GRAPH_SIZE = ctypes.sizeof(ggml_cgraph)
@@ -178,9 +177,7 @@ def ggml_graph_node(cgraph: ggml_cgraph, i: int) -> ggml_tensor:
         GGML_ASSERT(cgraph.n_nodes + i >= 0, "no such node", got=i)
         i = cgraph.n_nodes + i
     GGML_ASSERT(i < cgraph.n_nodes, "the graph has {n_nodes} nodes", got=i, n_nodes=cgraph.n_nodes)
-    # not cgraph.nodes[i]: an array of every new length is a new type to ctypes, which takes long to make
-    address = ctypes.c_uint64.from_address(cgraph._nodes + 8 * i).value
-    return tensor_at(address)
+    return cgraph.nodes[i]
 
 
 def ggml_graph_get_tensor(cgraph: ggml_cgraph, name: str) -> ggml_tensor | None:
@@ -217,9 +214,8 @@ def append_leaf(cgraph: ggml_cgraph, node: ggml_tensor) -> None:
     GGML_ASSERT(n_leafs < cgraph.size, "the graph has no room for another leaf", got=n_leafs)
     if node._name == b"":
         ggml_format_name(node, f"leaf_{n_leafs}")
-    slot = cgraph._leafs + 8 * n_leafs
-    ctypes.c_uint64.from_address(slot).value = ctypes.addressof(node)
     cgraph.n_leafs = n_leafs + 1
+    cgraph.leafs[n_leafs] = node
 
 
 def append_node(cgraph: ggml_cgraph, node: ggml_tensor) -> None:
@@ -228,9 +224,25 @@ def append_node(cgraph: ggml_cgraph, node: ggml_tensor) -> None:
     GGML_ASSERT(n_nodes < cgraph.size, "the graph has no room for another node", got=n_nodes)
     if node._name == b"":
         ggml_format_name(node, f"node_{n_nodes}")
-    slot = cgraph._nodes + 8 * n_nodes
-    ctypes.c_uint64.from_address(slot).value = ctypes.addressof(node)
     cgraph.n_nodes = n_nodes + 1
+    cgraph.nodes[n_nodes] = node
+
+
+def next_parent(cgraph: ggml_cgraph, node: ggml_tensor, first: int) -> tuple[ggml_tensor | None, int]:
+    """The next operand of `node` that has not been visited, from place `first` on, and the place behind it."""
+    src = node.src
+    for i in range(first, GGML_MAX_SRC):
+        k = i
+        if cgraph.order == RIGHT_TO_LEFT:
+            k = GGML_MAX_SRC - 1 - i
+        parent = src[k]
+        if parent is None:
+            continue
+        # check if already visited
+        slot = ggml_hash_insert(cgraph.visited_hash_set, pointer_to(parent))
+        if slot != GGML_HASHSET_ALREADY_EXISTS:
+            return parent, i + 1
+    return None, GGML_MAX_SRC
 
 
 def ggml_visit_parents(cgraph: ggml_cgraph, node: ggml_tensor) -> None:
@@ -239,31 +251,18 @@ def ggml_visit_parents(cgraph: ggml_cgraph, node: ggml_tensor) -> None:
     C recurses, as deep as the graph is long; Python keeps its own stack of (tensor, next operand), so that no depth is
     too deep.
     """
-    # the visited hash set, looked up once for the whole walk
-    keys = keys_of(cgraph.visited_hash_set)
-    used = used_of(cgraph.visited_hash_set)
-    if insert_key(keys, used, pointer_to(node)) == GGML_HASHSET_ALREADY_EXISTS:
+    # check if already visited
+    slot = ggml_hash_insert(cgraph.visited_hash_set, pointer_to(node))
+    if slot == GGML_HASHSET_ALREADY_EXISTS:
         return
 
-    is_left_to_right = cgraph.order == LEFT_TO_RIGHT
     stack = [(node, 0)]
     while stack:
-        current, k = stack.pop()
-        operands = current._src[:]
-        if not is_left_to_right:
-            operands.reverse()
-
-        # the next operand that has not been visited yet
-        parent = None
-        for slot in range(k, GGML_MAX_SRC):
-            address = operands[slot]
-            if address == NULL:
-                continue
-            if insert_key(keys, used, address) != GGML_HASHSET_ALREADY_EXISTS:
-                parent = tensor_at(address)
-                break
+        current, i = stack.pop()
+        parent, i = next_parent(cgraph, current, i)
         if parent is not None:
-            stack.append((current, slot + 1))
+            # down to it; `current` goes on behind it afterwards
+            stack.append((current, i))
             stack.append((parent, 0))
             continue
 

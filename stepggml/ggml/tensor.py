@@ -12,9 +12,10 @@ pointers do. Predicates about shape and layout are in layout.py.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .._kernels import PointerArray, pointer_to
 from .context import GGML_OBJECT_SIZE, GGML_OBJECT_TYPE_TENSOR, ggml_context, ggml_new_object, ggml_object
 from .impl import GGML_ASSERT, GGML_MAX_DIMS, GGML_MAX_NAME, GGML_MAX_OP_PARAMS, GGML_MAX_SRC, NULL
 from .lifetime import buffer_at
@@ -65,8 +66,8 @@ class ggml_tensor(ctypes.Structure):
 
     @property
     def src(self) -> PointerArray:
-        """The operands: `t.src[0]` is a tensor or None."""
-        return PointerArray(self._src)
+        """The operands: `t.src[0]` is a tensor or None; most of the ten places are empty."""
+        return PointerArray(ctypes.addressof(self) + SRC_OFFSET, GGML_MAX_SRC, ggml_tensor)
 
     @property
     def view_src(self) -> ggml_tensor | None:
@@ -95,17 +96,7 @@ class ggml_tensor(ctypes.Structure):
 GGML_TENSOR_SIZE = ctypes.sizeof(ggml_tensor)
 
 OP_PARAMS_OFFSET = ggml_tensor.op_params.offset
-
-# The struct as plain bytes, and what a new one starts from.
-tensor_bytes = ctypes.c_char * GGML_TENSOR_SIZE
-ZEROS = bytes(GGML_TENSOR_SIZE)
-
-
-def pointer_to(tensor: ggml_tensor | None) -> int:
-    """The address of a tensor; NULL for None."""
-    if tensor is None:
-        return NULL
-    return ctypes.addressof(tensor)
+SRC_OFFSET = ggml_tensor._src.offset
 
 
 def tensor_at(address: int) -> ggml_tensor | None:
@@ -113,53 +104,6 @@ def tensor_at(address: int) -> ggml_tensor | None:
     if address == NULL:
         return None
     return ggml_tensor.from_address(address)
-
-
-def operands(tensor: ggml_tensor) -> list[ggml_tensor]:
-    """The operands that there are, in order; the array has mostly NULLs."""
-    found = []
-    for address in filter(None, tensor._src[:]):
-        found.append(ggml_tensor.from_address(address))
-    return found
-
-
-def operand_slots(tensors: Iterable[ggml_tensor]) -> list[list[tuple[int, int]]]:
-    """For each tensor (slot, address) of the operands that there are: for whoever walks a graph several times."""
-    found = []
-    for tensor in tensors:
-        slots = []
-        addresses = tensor._src[:]
-        for address in filter(None, addresses):
-            # one that is there twice has its second place behind its first
-            slot = addresses.index(address)
-            addresses[slot] = NULL
-            slots.append((slot, address))
-        found.append(slots)
-    return found
-
-
-class PointerArray:
-    """A C array of `ggml_tensor *`: indexing gives a tensor or None, assigning stores its address."""
-
-    __slots__ = ("addresses",)
-
-    def __init__(self, addresses: ctypes.Array) -> None:
-        self.addresses = addresses
-
-    def __len__(self) -> int:
-        return len(self.addresses)
-
-    def __getitem__(self, i: int) -> ggml_tensor | None:
-        return tensor_at(self.addresses[i])
-
-    def __setitem__(self, i: int, tensor: ggml_tensor | None) -> None:
-        # pointer_to, written out: every node that is made comes through here
-        self.addresses[i] = NULL if tensor is None else ctypes.addressof(tensor)
-
-    def __iter__(self) -> Iterator[ggml_tensor | None]:
-        # one slice: a list of ints is walked much faster than a C array
-        for address in self.addresses[:]:
-            yield None if address == NULL else ggml_tensor.from_address(address)
 
 
 def ggml_tensor_overhead() -> int:
@@ -215,7 +159,7 @@ def ggml_new_tensor_impl(
     GGML_ASSERT(obj_new is not None, "the context's pool has no room for another tensor", got=ctx.mem_size)
 
     address = ctx.mem_buffer + obj_new.offs
-    tensor_bytes.from_address(address).raw = ZEROS
+    ctypes.memset(address, 0, GGML_TENSOR_SIZE)
     result = ggml_tensor.from_address(address)
     result.type = type
     result.ne[:] = ne
@@ -330,7 +274,7 @@ def ggml_set_input(tensor: ggml_tensor) -> None:
 
 
 def ggml_set_output(tensor: ggml_tensor) -> None:
-    """The allocator never reuses an output's memory. Today the chain of view sources is flagged as well."""
+    """The allocator never reuses an output's memory. Today's ggml also flags the chain of view sources."""
     tensor.flags |= GGML_TENSOR_FLAG_OUTPUT
 
 

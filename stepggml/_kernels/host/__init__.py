@@ -7,6 +7,7 @@ imported.
 * growth     graphs that grow evenly from token to token: images compared, numbers moved
 * kv_cells   walks over the cells of a KV cache, and the mask that follows from them
 * names      tensors of a graph by their names
+* pointers   C arrays read and written in place: operands, nodes, hash sets
 * sampling   the largest logits, and their probabilities
 
 Each file is compiled once, for any machine, and can be read alone. The names to use are those of stepggml._kernels.
