@@ -29,7 +29,7 @@ from .hash_set import (
 )
 from .impl import GGML_ASSERT, GGML_DEFAULT_GRAPH_SIZE, GGML_MAX_SRC, GGML_MEM_ALIGN, GGML_PAD, NULL
 from .op import GGML_OP_NONE, ggml_op_name
-from .tensor import GGML_TENSOR_FLAG_PARAM, ggml_format_name, ggml_tensor, pointer_to
+from .tensor import GGML_TENSOR_FLAG_PARAM, ggml_format_name, ggml_tensor, pointer_to, tensor_at
 
 
 class ggml_cgraph_eval_order(IntEnum):

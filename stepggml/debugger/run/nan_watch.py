@@ -8,7 +8,6 @@ import numpy as np
 
 from ...ggml import GGML_TYPE_F32, ggml_nelements, ggml_op_desc
 from ...ggml.array import memory_bytes
-from ...ggml.tensor import operands
 from ..errors import DebuggerError
 from ..target.memory import Memory
 from ..target.values import raw_array
@@ -33,7 +32,7 @@ class NanWatch(Watcher):
         self.found = True
         node = node_at(ev, last)
         layer = "" if ev.il[last] == NO_LAYER else f", layer {ev.il[last]}"
-        sources = ", ".join(src.name for src in operands(node))
+        sources = ", ".join(src.name for src in node.src if src is not None)
         text = f"{node.name} ({ggml_op_desc(node)}{layer}) is the first node with NaN: {n_bad} of {size} values"
         if first < last:
             text += f" (or one of the {last - first} before it: recording is off)"
