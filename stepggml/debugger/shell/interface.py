@@ -22,9 +22,8 @@ from .settings import Settings
 class Shell(Protocol):
     """One user's conversation with one session.
 
-    view: how stops and values are drawn. repeat_line: what an empty line does. place: the
-    line of the script that is running, or empty. full_screen: opens the full-screen mode; None where it is not to be
-    had.
+    view: how stops and values are drawn. repeat_line: what an empty line does. place: the line of the script that is
+    running, or empty. full_screen: opens the full-screen mode; None where it is not to be had.
     """
 
     session: Session

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....ggml import ggml_tensor
+from ....runner import open_program
 from ...ask.tensor_names import title_of
 from ...errors import DebuggerError
 from ...run.stops import NodeInfo
@@ -157,8 +158,6 @@ def ranks(row: np.ndarray) -> np.ndarray:
 
 def token_texts(shell: Shell, result: NodeInfo, ids: list[int]) -> dict[int, str]:
     """The tokens' texts, where i0 counts the vocabulary of the model file."""
-    from ....runner import open_program
-
     path = shell.session.program.model_path
     if not path or vocabulary_size(shell.session.model) != result.ne[0]:
         return {}
