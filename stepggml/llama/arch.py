@@ -7,6 +7,7 @@ it belongs to a layer, and a suffix: "blk.%d.attn_q" and "weight". Beside each t
 decides which device's memory it goes to.
 
 An architecture is one file of architectures/, found by looking: its keys, its tensors, its graph. There is no list.
+Here are the names that several of them use; a name that one file alone uses may as well stand there.
 """
 
 from __future__ import annotations

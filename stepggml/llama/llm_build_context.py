@@ -1,7 +1,7 @@
 """llm_build_context: the ground on which an architecture builds its graph: sizes, inputs, the callback, the pool.
 
 Mirrors: struct llm_build_context of llama.cpp/src/llama.cpp of early 2025. The architectures' own functions are in
-architectures/, one file each, put together from the pieces in llm_build.py.
+architectures/, one file each, put together from the pieces in llm_build.py and llm_build_decoder.py.
 
 Every tensor worth a name goes through the callback `cb(tensor, name, il)`, which calls it "name-il". The structs lie in
 the context's own buffer, which is used anew for every graph.

@@ -80,7 +80,7 @@ def test_private_names_stay_in_their_file() -> None:
 # Folders in which every file answers the same questions: their files share names by design.
 PROTOCOLS = {
     "cli": {"add_arguments", "execute"},
-    "llama/architectures": {"load_hparams", "load_tensors", "load_layer", "build_attention"},
+    "llama/architectures": {"load_hparams", "load_tensors", "load_layer"},
     "debugger/show/panels": {"render"},
     "debugger/show/panels/why": {"render"},
     "runner": {"open_program"},

@@ -14,7 +14,6 @@ from ...ggml import (
     GGML_TYPE_F32,
     GGUF_TYPE_FLOAT32,
     ggml_add,
-    ggml_build_forward_expand,
     ggml_cgraph,
     ggml_cont,
     ggml_get_rows,
@@ -49,6 +48,7 @@ from ..llm_build import (
     llm_build_norm,
 )
 from ..llm_build_context import attention_scale, llm_build_context
+from ..llm_build_decoder import build_output
 from ..loader import TENSOR_DUPLICATED, TENSOR_NOT_REQUIRED, llama_model_loader
 from ..model import llama_layer, llama_model
 
@@ -115,7 +115,6 @@ def build_gpt2(llm: llm_build_context) -> ggml_cgraph:
     model = llm.model
     n_embd = llm.n_embd
     n_layer = llm.n_layer
-    n_vocab = model.vocab.n_tokens()
     # in the last layer, only as many as there are outputs
     n_tokens = llm.n_tokens
 
@@ -137,7 +136,7 @@ def build_gpt2(llm: llm_build_context) -> ggml_cgraph:
         cb(cur, "attn_norm", il)
 
         # self-attention
-        cur = build_attention(llm, gf, cur, KQ_mask, il)  # ne = [n_embd, n_tokens]
+        cur = build_fused_attention(llm, gf, cur, KQ_mask, il)  # ne = [n_embd, n_tokens]
 
         if il == n_layer - 1:
             # from here on, only the tokens whose outputs are wanted
@@ -162,17 +161,11 @@ def build_gpt2(llm: llm_build_context) -> ggml_cgraph:
         # input for next layer
         inpL = cur
 
-    cur = llm_build_norm(llm, inpL, model.output_norm, model.output_norm_b, LLM_NORM, -1)  # ne = [n_embd, n_tokens]
-    cb(cur, "result_norm", -1)
-
-    # lm_head
-    cur = ggml_mul_mat(ctx0, model.output, cur)  # ne = [n_vocab, n_tokens]
-    cb(cur, "result_output", -1)
-    ggml_build_forward_expand(gf, cur)
+    build_output(llm, gf, inpL, LLM_NORM)
     return gf
 
 
-def build_attention(
+def build_fused_attention(
     llm: llm_build_context, gf: ggml_cgraph, cur: ggml_tensor, KQ_mask: ggml_tensor, il: int
 ) -> ggml_tensor:
     """Queries, keys and values of layer il, cut out of one product, and the attention with them. Like cur."""
