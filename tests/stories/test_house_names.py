@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
 from package_source import PACKAGE, ROOT, imports, parse, python_files, where
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -108,7 +107,6 @@ def is_protocol(path: Path, name: str) -> bool:
     return name in PROTOCOLS.get(path.parent.relative_to(PACKAGE).as_posix(), ())
 
 
-@pytest.mark.xfail(strict=False, reason="buffer_of of ggml/backend is about to go")
 def test_one_name_one_meaning() -> None:
     """No two public classes of one name in the package, no two public functions of one name on a floor."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
