@@ -129,9 +129,7 @@ cdef extern from * nogil:
         a = _mm_add_ps(a, _mm_shuffle_ps(a, a, 0x4E));
         return _mm_cvtss_f32(_mm_add_ps(a, _mm_shuffle_ps(a, a, 0xB1)));
     #else
-        float s = 0;
-        for (int i = 0; i < V_LANES; i++) s += v[i];
-        return s;
+        return (v[0] + v[2]) + (v[1] + v[3]);
     #endif
     }
     /* The sums of four vectors, side by side, each in the same order. */
