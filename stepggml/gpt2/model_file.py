@@ -17,13 +17,26 @@ import stat
 import struct
 import threading
 
-from ..ggml import GGML_TYPE_COUNT, GGMLFileError, ggml_blck_size, ggml_type_name, ggml_type_size
+from ..ggml import (
+    GGML_PAD,
+    GGML_TYPE_COUNT,
+    GGMLFileError,
+    ggml_backend_tensor_set,
+    ggml_blck_size,
+    ggml_tensor,
+    ggml_type_name,
+    ggml_type_size,
+)
 
 # A tensor in the file has one or two dimensions.
 MAX_FILE_DIMS = 2
 
-# From this many bytes on, two threads read.
+# From this many bytes on, two threads read, and to large pages.
 MIN_HALVED = 1 << 20
+
+# What is read of a tensor at once for a device: so many bytes, but whole rows by the dozens, for it may rearrange them.
+READ_BUF_SIZE = 1 << 19
+READ_ROWS = 64
 
 # About what a word of a vocabulary takes, and more: read_strings reads so many bytes for each at once.
 STRING_BYTES = 16
@@ -139,6 +152,8 @@ class ModelFile:
         """Read `n_bytes` bytes straight to `address`, which must have room for them."""
         if n_bytes > self.left:
             raise self.truncated(n_bytes, what)
+        if n_bytes >= MIN_HALVED:
+            ask_for_large_pages(address, n_bytes)
         memory = (ctypes.c_char * n_bytes).from_address(address)
         view = memoryview(memory).cast("B")
         n_read = read_halves(self.stream.fileno(), view, self.tell())
@@ -148,11 +163,22 @@ class ModelFile:
         self.stream.seek(n_bytes, os.SEEK_CUR)
         self.left -= n_bytes
 
-    def read_buf(self, n_bytes: int) -> int:
-        """Address of `n_bytes` of memory to read to for a while: the same again, for it is in the cache already."""
-        if self.memory is None or len(self.memory) < n_bytes:
-            self.memory = (ctypes.c_char * n_bytes)()
-        return ctypes.addressof(self.memory)
+    def read_to_device(self, tensor: ggml_tensor, n_bytes: int, what: str) -> None:
+        """Read a tensor of `n_bytes` bytes through memory of the host.
+
+        C reads all of it, then sets it. stepggml: some rows at a time, which are still in the cache when they are set.
+        """
+        if n_bytes > self.left:
+            raise self.truncated(n_bytes, what)
+        n_rows = GGML_PAD(READ_BUF_SIZE // tensor.nb[1] + 1, READ_ROWS)
+        read_size = min(n_rows * tensor.nb[1], n_bytes)
+        if self.memory is None or len(self.memory) < read_size:
+            self.memory = (ctypes.c_char * read_size)()
+        address = ctypes.addressof(self.memory)
+        for offset in range(0, n_bytes, read_size):
+            size = min(read_size, n_bytes - offset)
+            self.read_into(address, size, what)
+            ggml_backend_tensor_set(tensor, address, offset, size)
 
     def skip(self, n_bytes: int, what: str) -> None:
         """Move past `n_bytes` bytes."""

@@ -18,7 +18,6 @@ from ..ggml import (
     GGML_FILE_MAGIC,
     GGML_LOG_INFO,
     GGML_LOG_WARN,
-    GGML_PAD,
     GGML_QNT_VERSION,
     GGML_QNT_VERSION_FACTOR,
     GGML_TYPE_F32,
@@ -26,7 +25,6 @@ from ..ggml import (
     GGMLFileError,
     ggml_backend_alloc_ctx_tensors,
     ggml_backend_alloc_ctx_tensors_from_buft,
-    ggml_backend_buffer_get_base,
     ggml_backend_buffer_get_size,
     ggml_backend_buffer_is_host,
     ggml_backend_buffer_type,
@@ -37,7 +35,6 @@ from ..ggml import (
     ggml_backend_init_by_type,
     ggml_backend_name,
     ggml_backend_reg_get_proc_address,
-    ggml_backend_tensor_set,
     ggml_blck_size,
     ggml_ftype_to_ggml_type,
     ggml_init,
@@ -55,7 +52,7 @@ from ..ggml import (
 )
 from .graph import GPT2_MAX_NODES, n_graph_nodes
 from .model import free_model, gpt2_hparams, gpt2_layer, gpt2_model
-from .model_file import ModelFile, TensorHeader, ask_for_large_pages, read_tensor_header
+from .model_file import ModelFile, TensorHeader, read_tensor_header
 from .vocab import gpt_vocab
 
 # The first bytes of other formats people try, to say what the file is.
@@ -63,10 +60,6 @@ GGUF_MAGIC = 0x46554747
 
 # F32, F16, Q4_0, Q4_1, Q8_0, Q5_0, Q5_1
 SUPPORTED_FTYPES = (0, 1, 2, 3, 7, 8, 9)
-
-# What is read of a tensor at once for a device: so many bytes, but whole rows by the dozens, for it may rearrange them.
-READ_BUF_SIZE = 1 << 19
-READ_ROWS = 64
 
 MB = 1024.0 * 1024.0
 
@@ -351,8 +344,6 @@ def allocate_weights(fin: ModelFile, model: gpt2_model, use_extra_bufts: bool) -
         raise MemoryError(f"no memory for {n_bytes / MB:.2f} MB of weights")
     buffer_size = ggml_backend_buffer_get_size(model.buffer_w)
     GGML_LOG_INFO(f"gpt2_model_load: backend buffer size = {buffer_size / MB:6.2f} MB\n")
-    if ggml_backend_buffer_is_host(model.buffer_w):
-        ask_for_large_pages(ggml_backend_buffer_get_base(model.buffer_w), buffer_size)
 
 
 def override_n_ctx(model: gpt2_model, n_ctx: int) -> None:
@@ -478,17 +469,8 @@ def read_tensor_data(fin: ModelFile, tensor: ggml_tensor, header: TensorHeader) 
         fin.read_into(tensor.data, n_bytes, what)
         return
 
-    # the buffer is a device's: read into host memory first, then copy. stepggml: some rows at a time, which are still
-    # in the cache when they are copied; C reads the whole tensor
-    if n_bytes > fin.left:
-        raise fin.truncated(n_bytes, what)
-    n_rows = GGML_PAD(READ_BUF_SIZE // tensor.nb[1] + 1, READ_ROWS)
-    read_size = min(n_rows * tensor.nb[1], n_bytes)
-    address = fin.read_buf(read_size)
-    for offset in range(0, n_bytes, read_size):
-        size = min(read_size, n_bytes - offset)
-        fin.read_into(address, size, what)
-        ggml_backend_tensor_set(tensor, address, offset, size)
+    # the buffer is a device's: read into a temporary buffer first, then copy to device memory
+    fin.read_to_device(tensor, n_bytes, what)
 
 
 def check_complete(fin: ModelFile, model: gpt2_model, seen: set[str]) -> None:

@@ -18,7 +18,7 @@ from stepggml.ggml import (
     ggml_used_mem,
 )
 from stepggml.ggml.array import tensor_array
-from stepggml.gpt2 import model_load
+from stepggml.gpt2 import model_file
 from stepggml.gpt2.model import free_model, gpt2_model
 from stepggml.gpt2.model_file import ModelFile
 from stepggml.gpt2.model_load import gpt2_model_load
@@ -126,7 +126,7 @@ def bytes_of_weights(path: str, use_extra_bufts: bool) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("size", [1, 1 << 12, 1 << 19])
 def test_weights_that_are_read_a_part_at_a_time(monkeypatch, size: int) -> None:
-    monkeypatch.setattr(model_load, "READ_BUF_SIZE", size)
+    monkeypatch.setattr(model_file, "READ_BUF_SIZE", size)
     path = str(DATA / "tiny-q8_0.bin")
     assert bytes_of_weights(path, use_extra_bufts=True) == bytes_of_weights(path, use_extra_bufts=False)
 
