@@ -41,6 +41,7 @@ from ..ggml import (
     ggml_backend_free,
     ggml_backend_get_default_buffer_type,
     ggml_backend_get_device,
+    ggml_backend_init_by_name,
     ggml_backend_init_by_type,
     ggml_backend_reg_get_proc_address,
     ggml_backend_sched,
@@ -100,6 +101,7 @@ class llama_context_params:
         self.type_k = GGML_TYPE_F16
         self.type_v = GGML_TYPE_F16
         self.offload_kqv = True  # cache and attention on the layers' devices
+        self.host_device = ""  # the device of type CPU that computes what no other does; empty: the first there is
 
         self.embeddings = False  # embeddings out instead of logits
         self.pooling_type = LLAMA_POOLING_TYPE_UNSPECIFIED
@@ -315,7 +317,11 @@ def init_backends(ctx: llama_context, params: llama_context_params) -> None:
             if backend is None:
                 raise RuntimeError(f"failed to initialize {ggml_backend_dev_name(dev)} backend")
             ctx.backends.append(backend)
-    ctx.backend_cpu = ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, None)
+    if params.host_device != "":
+        # one that must be asked for by name, such as a second way to compute on this processor
+        ctx.backend_cpu = ggml_backend_init_by_name(params.host_device, None)
+    else:
+        ctx.backend_cpu = ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, None)
     if ctx.backend_cpu is None:
         raise RuntimeError("failed to initialize CPU backend")
     ctx.backends.append(ctx.backend_cpu)

@@ -135,7 +135,7 @@ def make_model_params(params: common_params) -> llama_model_params:
         dev = ggml_backend_dev_by_name(params.backend)
         if dev is None:
             raise DecodeError(f"no backend '{params.backend}'")
-        # the CPU is there anyway
+        # a device of the host computes in the CPU's place, any other gets all layers
         if ggml_backend_dev_type_of(dev) != GGML_BACKEND_DEVICE_TYPE_CPU:
             mparams.devices = [dev]
             mparams.n_gpu_layers = ALL_LAYERS
@@ -150,11 +150,20 @@ def make_context_params(params: common_params, model: llama_model, n_prompt: int
     cparams.n_ctx = params.n_ctx
     if params.n_ctx == 0 and params.n_predict >= 0:
         cparams.n_ctx = min(n_prompt + params.n_predict, model.hparams.n_ctx_train)
+    cparams.host_device = host_device_name(params.backend)
     cparams.n_batch = params.n_batch
     cparams.n_ubatch = params.n_ubatch
     cparams.n_threads = params.n_threads
     cparams.n_threads_batch = params.n_threads
     return cparams
+
+
+def host_device_name(backend: str) -> str:
+    """The name of a device that computes on this processor, if that is what the user asked for; empty: the CPU."""
+    dev = ggml_backend_dev_by_name(backend) if backend != "" else None
+    if dev is None or ggml_backend_dev_type_of(dev) != GGML_BACKEND_DEVICE_TYPE_CPU:
+        return ""
+    return backend
 
 
 def make_sampler(params: common_params) -> llama_sampler_chain:

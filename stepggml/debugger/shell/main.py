@@ -133,7 +133,9 @@ def banner(console: Console) -> list[Line]:
     """The first words."""
     session = console.session
     limit = session.record_limit >> 20
+    sums = "real ggml's, to the last bit" if session.program.sum_order != "fast" else "the fastest"
     return [
         Line(("title", "stepggml"), f"  {session.program.name}   history for going back: up to {limit} MiB"),
+        Line(("dim", f"order of sums: {sums} (`stepggml run` takes the fastest; --sums says which)")),
         Line(("hint", "s/n source line · si/ni node · layer · token · rsi back · p T[i,j] · why T[i,j] · help · q")),
     ]
