@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from stepggml import _kernels
 from stepggml.backends._cpu_buffer import ggml_backend_cpu_buffer_type
-from stepggml.backends._plan import HostContext, HostPlan, Step, compute_plan, make_plan, n_tasks_of
+from stepggml.backends._plan import HostContext, HostPlan, PlanStep, compute_plan, make_plan, n_tasks_of
 from stepggml.ggml import (
     GGML_BACKEND_API_VERSION,
     GGML_BACKEND_DEVICE_TYPE_CPU,
@@ -36,24 +36,24 @@ GUID = b"second host way."
 plans: list[HostPlan] = []
 
 
-def make_steps(nodes: list[ggml_tensor]) -> Iterator[Step]:
+def make_steps(nodes: list[ggml_tensor]) -> Iterator[PlanStep]:
     waiting: ggml_tensor | None = None
     for node in nodes:
         if waiting is not None and node.op == GGML_OP_ADD and node.src[0] == waiting:
             # two nodes, one step
-            yield Step(0, 1, (waiting, node))
+            yield PlanStep(0, 1, (waiting, node))
             waiting = None
             continue
         if waiting is not None:
-            yield Step(0, 1, (waiting,))
+            yield PlanStep(0, 1, (waiting,))
             waiting = None
         if node.op == GGML_OP_MUL_MAT:
             waiting = node
         else:
             kernel = _kernels.kernel_address("ggml_compute_forward_" + ggml_op_name(node.op).lower())
-            yield Step(kernel, n_tasks_of(node, 2), (node,))
+            yield PlanStep(kernel, n_tasks_of(node, 2), (node,))
     if waiting is not None:
-        yield Step(0, 1, (waiting,))
+        yield PlanStep(0, 1, (waiting,))
 
 
 def graph_compute(backend: ggml_backend, cgraph: ggml_cgraph) -> int:
