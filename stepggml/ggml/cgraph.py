@@ -214,8 +214,10 @@ def append_leaf(cgraph: ggml_cgraph, node: ggml_tensor) -> None:
     GGML_ASSERT(n_leafs < cgraph.size, "the graph has no room for another leaf", got=n_leafs)
     if node._name == b"":
         ggml_format_name(node, f"leaf_{n_leafs}")
+    # first the pointer, then the count: whoever looks in between must not see a place that is not filled
+    leafs = PointerArray(cgraph._leafs, n_leafs + 1, ggml_tensor)
+    leafs[n_leafs] = node
     cgraph.n_leafs = n_leafs + 1
-    cgraph.leafs[n_leafs] = node
 
 
 def append_node(cgraph: ggml_cgraph, node: ggml_tensor) -> None:
@@ -224,8 +226,10 @@ def append_node(cgraph: ggml_cgraph, node: ggml_tensor) -> None:
     GGML_ASSERT(n_nodes < cgraph.size, "the graph has no room for another node", got=n_nodes)
     if node._name == b"":
         ggml_format_name(node, f"node_{n_nodes}")
+    # first the pointer, then the count: whoever looks in between must not see a place that is not filled
+    nodes = PointerArray(cgraph._nodes, n_nodes + 1, ggml_tensor)
+    nodes[n_nodes] = node
     cgraph.n_nodes = n_nodes + 1
-    cgraph.nodes[n_nodes] = node
 
 
 def next_parent(cgraph: ggml_cgraph, node: ggml_tensor, first: int) -> tuple[ggml_tensor | None, int]:

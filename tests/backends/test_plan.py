@@ -10,7 +10,8 @@ import second_host
 from golden import DATA
 from second_host import plans
 
-from stepggml.ggml import GGML_OP_ADD, GGML_OP_MUL_MAT, GGML_STATUS_ABORTED, GGML_STATUS_SUCCESS, ggml_log_set
+from stepggml.ggml import GGML_OP_ADD, GGML_OP_MUL_MAT, ggml_log_set
+from stepggml.gpt2.eval import EvalError
 from stepggml.runner import RunOptions, open_program
 
 TINY = DATA / "tiny-f32.bin"
@@ -60,12 +61,12 @@ def test_a_llama_run_has_one_host_backend() -> None:
 def test_the_abort_callback_is_asked_after_each_step() -> None:
     evaluator = open_program(str(TINY)).start(RunOptions(model=str(TINY), tokens=[1], n_threads=1, n_ctx=64))
     evaluator.eval([1])
-    backend = evaluator.model.backend
-    plan = backend.iface.graph_plan_create(backend, backend.context.kept.kept.graph)
+    context = evaluator.model.backend.context
     asked = []
-    backend.context.abort_callback = lambda data: asked.append(data) or len(asked) == 3
-    assert backend.iface.graph_plan_compute(backend, plan) == GGML_STATUS_ABORTED
+    context.abort_callback = lambda data: asked.append(data) or len(asked) == 3
+    with pytest.raises(EvalError, match="abort"):
+        evaluator.eval([2])
     assert len(asked) == 3
-    backend.context.abort_callback = None
-    assert backend.iface.graph_plan_compute(backend, plan) == GGML_STATUS_SUCCESS
+    context.abort_callback = None
+    evaluator.eval([2])
     evaluator.close()

@@ -5,9 +5,12 @@ that the tracer sees, and the texts are the same when the sums are.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from golden import DATA
@@ -30,51 +33,57 @@ def no_log():
     ggml_log_set(None)
 
 
-def called(function) -> set[tuple[str, str]]:
-    """(file, function) of every call in the stepped programs while `function` runs."""
-    seen = set()
+class Calls:
+    """(file, function) of every call in the stepped programs, in whatever thread it is set to work."""
 
-    def profile(frame, event, arg) -> None:
+    def __init__(self) -> None:
+        self.seen: set[tuple[str, str]] = set()
+
+    def profile(self, frame: FrameType, event: str, arg: object) -> None:
         code = frame.f_code
         if event == "call" and code.co_filename.startswith(STEPPED):
-            seen.add((code.co_filename, code.co_qualname))
+            self.seen.add((code.co_filename, code.co_name))
 
-    sys.setprofile(profile)
+
+def called_by_run(options: RunOptions) -> set[tuple[str, str]]:
+    calls = Calls()
+    program = open_program(options.model)
+    sys.setprofile(calls.profile)
     try:
-        function()
+        program.generate(options, lambda id, piece: True)
     finally:
         sys.setprofile(None)
-    return seen
+    return calls.seen
 
 
-def seen_by_the_tracer(options: RunOptions) -> set[tuple[str, str]]:
-    """(file, function) of every line at which `debug` stops in the stepped programs, stepping through all of them."""
+def called_by_debug(options: RunOptions) -> tuple[set[tuple[str, str]], Session]:
+    """The same in the thread of the program that a session runs, from its first line to its end."""
+    calls = Calls()
     session = Session(model_program(options, lambda id, piece: True))
-    seen = set()
-    tracer_saw = session.start()
-    while session.state == "stopped":
-        for frame in tracer_saw.frame[:1]:
-            if frame.file.startswith(STEPPED):
-                seen.add((frame.file, frame.function))
-        tracer_saw = session.step()
-    session.close()
-    return seen
+    threading.setprofile(calls.profile)
+    try:
+        session.run()
+        while session.state == "stopped":
+            session.cont()
+    finally:
+        threading.setprofile(None)
+        session.close()
+    return calls.seen, session
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_run_calls_what_the_tracer_sees(name: str) -> None:
     options = RunOptions(model=MODELS[name], tokens=[5, 17, 3], n_predict=4, n_ctx=64, n_threads=1, greedy=True)
-    program = open_program(options.model)
-    plain = called(lambda: program.generate(options._replace(sums="fast", packs=True), lambda id, piece: True))
-    traced = {(file, function.rpartition(".")[2]) for file, function in seen_by_the_tracer(options)}
-    names = {(file, function.rpartition(".")[2]) for file, function in plain}
-    generation = {(file, function) for file, function in names if not file.endswith(("vocab.py", "unicode.py"))}
-
-    # nothing is called in a run that cannot be stepped through
-    missing = {(Path(file).name, function) for file, function in generation - traced}
-    assert not {function for _, function in missing if not function.startswith(("__", "<"))}, missing
+    called_by_run(options)  # what is done once per process is done now
+    run = called_by_run(options._replace(sums="fast", repack=True, packs=True))
+    debug, session = called_by_debug(options)
     wanted = {"gpt2": {"gpt2_eval", "generate", "sample_token"}, "llama": {"llama_decode_impl", "decode_ubatch"}}[name]
-    assert wanted <= {function for _, function in names} & {function for _, function in traced}
+    assert wanted <= {function for _, function in run}
+
+    # nothing is called in the one and not in the other, and every function of both can be stepped into
+    assert run - debug == set() and debug - run == set()
+    steppable = {os.path.realpath(path) for path in session.sources.files()}
+    assert {file for file, _ in run} <= steppable
 
 
 def text_of_run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> dict:
