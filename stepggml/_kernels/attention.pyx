@@ -16,6 +16,10 @@ from .strips cimport STRIP, strip_in
 from .team cimport share
 from .types cimport GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_I32, ggml_type_size
 
+cdef extern from * nogil:
+    # one rounding, in every variant: compilers make it of a product and a sum only where there is an instruction for it
+    float fmaf "__builtin_fmaf"(float a, float b, float c)
+
 
 # ------------------------------------------------------------------------------------------------------------- SOFT_MAX
 cdef float alibi_slope(float max_bias, int64_t n_head, int64_t h) noexcept nogil:
@@ -172,8 +176,8 @@ cdef void rotate_floats(const rope_t *rope, const float *cache, const float *x, 
     for i in range(rope.n_dims // 2):
         x0 = x[i * step]
         x1 = x[i * step + other]
-        y[i * step] = x0 * cache[2 * i] - x1 * cache[2 * i + 1]
-        y[i * step + other] = x0 * cache[2 * i + 1] + x1 * cache[2 * i]
+        y[i * step] = fmaf(x0, cache[2 * i], -(x1 * cache[2 * i + 1]))
+        y[i * step + other] = fmaf(x0, cache[2 * i + 1], x1 * cache[2 * i])
     for i in range(rope.n_dims, ne0):
         y[i] = x[i]
 
