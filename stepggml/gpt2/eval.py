@@ -2,8 +2,7 @@
 
 Mirrors: gpt2_eval of ggml/examples/gpt-2/main-backend.cpp.
 
-C returns the logits through an out parameter and a bool; here the logits are returned and a failure is raised. The
-look-up of "set the number of threads" goes through the registry, as llama.cpp does it, since no backend is linked in.
+C returns a bool; here a failure is raised. The look-up of "set the number of threads" goes through the registry, as llama.cpp does it, since no backend is linked in.
 Before a graph is built, the backend is asked whether the last one may be used again, as in llama.cpp; C builds each.
 """
 
@@ -36,12 +35,14 @@ class EvalError(RuntimeError):
     """An evaluation that cannot be done: too many tokens, an id that is not a token, a position never learned."""
 
 
-def gpt2_eval(model: gpt2_model, allocr: ggml_gallocr, n_threads: int, n_past: int, embd_inp: Sequence[int]) -> array:
+def gpt2_eval(
+    model: gpt2_model, allocr: ggml_gallocr, n_threads: int, n_past: int, embd_inp: Sequence[int], embd_w: array
+) -> None:
     """Evaluate the tokens embd_inp, which follow n_past earlier ones. C: gpt2_eval.
 
-    Returns the logits of the last token: n_vocab floats, the last row of ne = [n_vocab, N]. Raises EvalError for tokens
-    or positions out of range and when the computation fails or is aborted, MemoryError when the compute buffer cannot
-    be had.
+    embd_w: takes the logits of the last token, n_vocab floats, the last row of ne = [n_vocab, N]. Raises EvalError for
+    tokens or positions out of range and when the computation fails or is aborted, MemoryError when the compute buffer
+    cannot be had.
     """
     N = len(embd_inp)
     n_vocab = model.hparams.n_vocab
@@ -76,10 +77,10 @@ def gpt2_eval(model: gpt2_model, allocr: ggml_gallocr, n_threads: int, n_past: i
 
     # the last of the N rows of logits is the one after the last token
     logits = ggml_graph_get_tensor(gf, "logits")
-    embd_w = array("f", [0.0]) * n_vocab
+    if len(embd_w) != n_vocab:
+        embd_w[:] = array("f", bytes(4 * n_vocab))
     embd_w_address, _n = embd_w.buffer_info()
     ggml_backend_tensor_get(logits, embd_w_address, 4 * n_vocab * (N - 1), 4 * n_vocab)
-    return embd_w
 
 
 def build_allocated_graph(model: gpt2_model, allocr: ggml_gallocr, n_past: int, N: int) -> ggml_cgraph:

@@ -10,6 +10,7 @@ interactive mode.
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Callable, Sequence
 from ctypes import c_float
 from typing import Any
@@ -175,7 +176,7 @@ def generate(
     """
     embd_inp = run.embd_inp
     end_of_text = vocab.end_of_text_id()
-    logits = None
+    logits = array("f")
 
     embd: list[int] = []
     i = 0
@@ -183,7 +184,7 @@ def generate(
         # predict
         if len(embd) > 0:
             t_start_us = ggml_time_us()
-            logits = gpt2_eval(model, allocr, params.n_threads, run.n_past, embd)
+            gpt2_eval(model, allocr, params.n_threads, run.n_past, embd, logits)
             if len(run.tokens) == 0:
                 run.t_prompt_us += ggml_time_us() - t_start_us
             else:

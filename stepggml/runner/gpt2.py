@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 
 from ..ggml import ggml_backend_name, ggml_gallocr_free, ggml_gallocr_get_buffer_size, ggml_time_us, ggml_type_name
@@ -172,7 +173,8 @@ class Gpt2Evaluator:
 
     def eval(self, tokens: Sequence[int]) -> memoryview:
         """Evaluate tokens after those before; the logits of the last."""
-        logits = gpt2_eval(self.model, self.allocr, self.params.n_threads, self.n_past, tokens)
+        logits = array("f")
+        gpt2_eval(self.model, self.allocr, self.params.n_threads, self.n_past, tokens, logits)
         self.n_past += len(tokens)
         return memoryview(logits)
 

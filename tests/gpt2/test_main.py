@@ -83,9 +83,9 @@ def test_the_loop_evaluates_all_but_the_last_token(monkeypatch) -> None:
     """First turn: nothing. Then the prompt in batches, then each new token but the last."""
     calls = []
 
-    def recording(model, allocr, n_threads, n_past, embd_inp):
+    def recording(model, allocr, n_threads, n_past, embd_inp, embd_w):
         calls.append((n_past, list(embd_inp)))
-        return gpt2_eval(model, allocr, n_threads, n_past, embd_inp)
+        gpt2_eval(model, allocr, n_threads, n_past, embd_inp, embd_w)
 
     monkeypatch.setattr(gpt2_main, "gpt2_eval", recording)
     sink = Sink()
