@@ -1,6 +1,6 @@
 """`python -m stepggml` is the command `stepggml`."""
 
-from .cli import run_and_leave
+from .cli import main
 
 if __name__ == "__main__":
-    run_and_leave()
+    raise SystemExit(main())

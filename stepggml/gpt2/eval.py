@@ -2,8 +2,9 @@
 
 Mirrors: gpt2_eval of ggml/examples/gpt-2/main-backend.cpp.
 
-C returns a bool; here a failure is raised. The look-up of "set the number of threads" goes through the registry, as llama.cpp does it, since no backend is linked in.
-Before a graph is built, the backend is asked whether the last one may be used again, as in llama.cpp; C builds each.
+C returns a bool; here a failure is raised. The look-up of "set the number of threads" goes through the registry, as
+llama.cpp does it, since no backend is linked in. Before a graph is built, the backend is asked whether the last one may
+be used again, as in llama.cpp; C builds each.
 """
 
 from __future__ import annotations
