@@ -1,6 +1,6 @@
 """`python -m stepggml` is the command `stepggml`."""
 
-from .cli import main
+from .cli import run_and_leave
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_and_leave()

@@ -50,6 +50,8 @@ from ..ggml import (
     ggml_backend_sched_get_n_splits,
     ggml_backend_sched_new,
     ggml_backend_sched_reserve,
+    ggml_backend_sched_reset,
+    ggml_backend_sched_split_graph,
     ggml_blck_size,
     ggml_free,
     ggml_graph_n_nodes,
@@ -396,9 +398,9 @@ def reserve_worst_case(ctx: llama_context) -> None:
     n_tokens = min(ctx.cparams.n_ctx, n_ubatch)
 
     # a graph of one token, for its numbers
-    n_nodes_tg, n_splits_tg = reserve_graph(ctx, 1)
+    n_nodes_tg, n_splits_tg = reserve_graph(ctx, 1, True)
     # a prompt's graph last: the plan that is kept must be the larger one
-    n_nodes_pp, n_splits_pp = reserve_graph(ctx, n_tokens)
+    n_nodes_pp, n_splits_pp = reserve_graph(ctx, n_tokens, False)
 
     for backend in ctx.backends:
         size = ggml_backend_sched_get_buffer_size(ctx.sched, backend)
@@ -418,8 +420,10 @@ def report_counts(what: str, n_pp: int, n_tg: int, n_tokens: int) -> None:
     GGML_LOG_INFO(f"llama_init_from_model: graph {what} = {text}\n")
 
 
-def reserve_graph(ctx: llama_context, n_tokens: int) -> tuple[int, int]:
-    """Reserve for `n_tokens` at the end of a full cache. Returns the graph's numbers of nodes and splits."""
+def reserve_graph(ctx: llama_context, n_tokens: int, split_only: bool) -> tuple[int, int]:
+    """Reserve for `n_tokens` at the end of a full cache; with split_only, as in llama.cpp today, the graph is cut, and
+    that is all. Returns its numbers of nodes and splits.
+    """
     # any token will do: nothing is computed
     token = max(ctx.model.vocab.special_bos_id, 0)
     batch = llama_batch_get_one([token] * n_tokens)
@@ -430,6 +434,11 @@ def reserve_graph(ctx: llama_context, n_tokens: int) -> tuple[int, int]:
 
     gf = llama_build_graph(ctx, ubatch, True)
     n_nodes = ggml_graph_n_nodes(gf)
+    if split_only:
+        ggml_backend_sched_split_graph(ctx.sched, gf)
+        n_splits = ggml_backend_sched_get_n_splits(ctx.sched)
+        ggml_backend_sched_reset(ctx.sched)
+        return n_nodes, n_splits
     if not ggml_backend_sched_reserve(ctx.sched, gf):
         raise MemoryError(f"failed to allocate compute buffers for {n_tokens} tokens")
     n_splits = ggml_backend_sched_get_n_splits(ctx.sched)
