@@ -106,8 +106,9 @@ class Learned:
 
 
 class KeptGraph:
-    """The graph in the pool. at: its sizes; largest: the largest that memory was found for; they are `at` when there
-    was none for more.
+    """The graph in the pool.
+
+    at: its sizes; largest: the largest that memory was found for, or `at`; image: the pool as it was left.
     """
 
     def __init__(self, kind: Kind, graph: ggml_cgraph, at: Sizes, learned: Learned) -> None:
@@ -116,6 +117,17 @@ class KeptGraph:
         self.at = at
         self.learned = learned
         self.largest = at
+        self.image = b""
+
+    def is_untouched(self) -> bool:
+        """Whether the pool still holds the graph that was left there.
+
+        The numbers tell one graph from another, and two models have their caches at different addresses. Before any of
+        them are known, all bytes are compared.
+        """
+        if self.learned.knows_anything(self.at):
+            return self.learned.growth.is_untouched()
+        return ctypes.string_at(self.learned.base, len(self.image)) == self.image
 
 
 class KeptGraphs:
@@ -145,9 +157,10 @@ class KeptGraphs:
             return None
         if any(size > largest for size, largest in zip(sizes, kept.largest, strict=True)):
             return None
-        if not kept.learned.knows_anything(sizes) or not kept.learned.growth.is_untouched():
+        if not kept.is_untouched():
             return None
-        self.move(kept, sizes)
+        if kept.at != sizes:
+            self.move(kept, sizes)
         return kept.graph
 
     def move(self, kept: KeptGraph, sizes: Sizes) -> None:
@@ -185,19 +198,20 @@ class KeptGraphs:
         if is_safe:
             kept.largest = reached
         self.copies.put_into(graph)
+        kept.image = ctypes.string_at(base, len(image))
 
     def plan_for(
         self, graph: ggml_cgraph, settings: Hashable, make_plan: Callable[[ggml_cgraph], HostPlan]
     ) -> HostPlan | None:
         """The plan of the kept graph, when that is what `graph` consists of; else None. It serves larger ones, too."""
         kept = self.kept
-        if kept is None or not kept.learned.knows_anything(kept.at):
+        if kept is None:
             return None
         learned = kept.learned
         is_kept = 8 * graph.n_nodes == len(learned.layout)
         if not is_kept or ctypes.string_at(graph._nodes, len(learned.layout)) != learned.layout:
             return None
-        if not learned.growth.is_untouched():
+        if not kept.is_untouched():
             return None
         sizes = tuple([min(roomy(at), end) if at < end else at for at, end in zip(kept.at, kept.largest, strict=True)])
         plan = learned.plans.get((sizes, settings))

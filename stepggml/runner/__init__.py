@@ -98,7 +98,7 @@ class Evaluator(Protocol):
     t_load_us: int
 
     def eval(self, tokens: Sequence[int]) -> memoryview:
-        """Evaluate tokens; the logits of the last, as floats."""
+        """Evaluate tokens; the logits of the last, as floats that are good until the next evaluation."""
 
     def rewind(self, n_past: int) -> None:
         """Forget all tokens but the first n_past."""

@@ -142,6 +142,7 @@ class Gpt2Evaluator:
         self.model = gpt2_model()
         self.vocab = gpt_vocab()
         self.allocr = None
+        self.logits = array("f")
         self.n_past = 0
         try:
             t_start_us = ggml_time_us()
@@ -173,10 +174,9 @@ class Gpt2Evaluator:
 
     def eval(self, tokens: Sequence[int]) -> memoryview:
         """Evaluate tokens after those before; the logits of the last."""
-        logits = array("f")
-        gpt2_eval(self.model, self.allocr, self.params.n_threads, self.n_past, tokens, logits)
+        gpt2_eval(self.model, self.allocr, self.params.n_threads, self.n_past, tokens, self.logits)
         self.n_past += len(tokens)
-        return memoryview(logits)
+        return memoryview(self.logits)
 
     def rewind(self, n_past: int) -> None:
         """Forget all tokens but the first n_past; later ones will be written over."""

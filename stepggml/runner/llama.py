@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -163,9 +162,7 @@ class LlamaEvaluator:
     def eval(self, tokens: Sequence[int]) -> memoryview:
         """Evaluate tokens after those before; the logits of the last."""
         evaluate(self.model, self.ctx, list(tokens), self.run)
-        logits = array("f")
-        logits.frombytes(llama_get_logits_ith(self.ctx, -1).cast("B"))
-        return memoryview(logits)
+        return llama_get_logits_ith(self.ctx, -1)
 
     def rewind(self, n_past: int) -> None:
         """Forget all tokens but the first n_past."""

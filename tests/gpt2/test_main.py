@@ -194,7 +194,7 @@ def test_evaluations_past_the_context(program) -> None:
 def test_a_batch_larger_than_reserved_still_works(program) -> None:
     """The allocator plans again when a graph does not fit the reserved one."""
     evaluator = program.start(RunOptions(tokens=[1], n_threads=1, n_batch=1))
-    together = evaluator.eval([1, 2, 3, 4])
+    together = np.array(evaluator.eval([1, 2, 3, 4]))
     evaluator.close()
     evaluator = program.start(RunOptions(tokens=[1], n_threads=1, n_batch=4))
     assert np.array_equal(evaluator.eval([1, 2, 3, 4]), together)
@@ -207,7 +207,7 @@ def test_logits_follow_from_the_weights(tmp_path: Path) -> None:
     path = tmp_path / "x.bin"
     path.write_bytes(file.to_bytes())
     evaluator = open_program(str(path)).start(RunOptions(tokens=[1], n_threads=2))
-    got = [evaluator.eval([3, 1, 4]), evaluator.eval([1]), evaluator.eval([5, 9])]
+    got = [np.array(evaluator.eval(tokens)) for tokens in ([3, 1, 4], [1], [5, 9])]
     evaluator.close()
     wanted = forward(
         {t.name.decode(): np.frombuffer(t.data, np.float32).reshape(t.ne[::-1]).astype(float) for t in file.tensors},
