@@ -62,11 +62,17 @@ class Learned:
 
     def knows(self, old: Sizes, new: Sizes) -> bool:
         """Whether a graph can be moved between these sizes."""
-        return all(a == b or self.growth.knows(i) for i, (a, b) in enumerate(zip(old, new, strict=True)))
+        for i, (a, b) in enumerate(zip(old, new, strict=True)):
+            if a != b and not self.growth.knows(i):
+                return False
+        return True
 
     def knows_anything(self, sizes: Sizes) -> bool:
         """Whether a graph can be moved at all."""
-        return any(self.growth.knows(i) for i in range(len(sizes)))
+        for i in range(len(sizes)):
+            if self.growth.knows(i):
+                return True
+        return False
 
     def furthest(self, sizes: Sizes, largest: Sizes) -> Sizes:
         """How far a graph can be moved: the sizes whose growth is known, up to the largest there are."""

@@ -78,12 +78,15 @@ cdef class Growth:
 
     def move(self, counter: int, n_steps: int) -> None:
         """Add that many steps of a counter that is known."""
-        cdef array.array amounts = self.amounts[counter]
+        cdef array.array found = self.amounts[counter]
+        cdef const long long *amounts = found.data.as_longlongs
+        cdef const long long *words = self.words.data.as_longlongs
+        cdef long long *values = self.values.data.as_longlongs
         cdef int64_t n = n_steps
         cdef Py_ssize_t i
         for i in range(len(self.words)):
-            self.values.data.as_longlongs[i] += n * amounts.data.as_longlongs[i]
-            self.pool[self.words.data.as_longlongs[i]] = self.values.data.as_longlongs[i]
+            values[i] += n * amounts[i]
+            self.pool[words[i]] = values[i]
 
     def advanced(self, image: bytes, counter: int, n_steps: int) -> bytes:
         """An image as it would be that many steps of a known counter later."""
