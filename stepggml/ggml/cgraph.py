@@ -182,7 +182,7 @@ def ggml_graph_node(cgraph: ggml_cgraph, i: int) -> ggml_tensor:
 
 def ggml_graph_get_tensor(cgraph: ggml_cgraph, name: str) -> ggml_tensor | None:
     """The first tensor of that name: leafs are searched before nodes."""
-    # stepggml: C's two loops over names, compiled: 0.3 ms of a token in Python
+    # stepggml: C's two loops over names, compiled: 0.1 ms for each name in Python
     wanted = name.encode("utf-8", "replace")
     address = find_tensor(cgraph._leafs, cgraph.n_leafs, wanted)
     if address == NULL:

@@ -5,7 +5,7 @@ and std::discrete_distribution as libstdc++ has them, bit for bit, so that the s
 example.
 
 Sums run from left to right in double, one addition per line of code: another order would round differently. The
-largest of some 50,000 logits are found by compiled code, in a tenth of a millisecond where Python takes ten.
+largest of some 50,000 logits are found by compiled code, in 0.03 ms where Python takes 6.
 Leaves out: the variant with a repetition penalty.
 """
 

@@ -1,5 +1,5 @@
 """Walks over the cells of a KV cache. llama.cpp takes them for every micro-batch; over thousands of cells Python's loops
-would take longer than a small model's matrices do (8192 cells: 0.4 ms for each of the searches).
+would be felt (8192 cells: a millisecond for each of the searches).
 
 A cell is the struct that llama/kv_cache.py maps: a position, -1 for an empty cell, and a bit per sequence.
 """
