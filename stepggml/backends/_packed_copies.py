@@ -1,8 +1,8 @@
 """Copies of a mapped model's quantized matrices, sixteen rows side by side, for graphs that are used again.
 
 llama.cpp repacks such matrices while it loads (_cpu_repack.py does that, too): the first token then waits for it. Here
-the matrices stay in the mapped file until a second graph comes, which shows that there is more to compute; then they are
-copied in threads of their own while Python builds that graph, and the file's pages are given back.
+the matrices stay in the mapped file until a second graph comes, which shows that there is more to compute; then they
+are copied in threads of their own while Python builds that graph, and the file's pages are given back.
 
 The program's tensors are not touched. In a graph that is kept, the nodes that multiply with a matrix, or take rows of
 it, are pointed to a twin of its struct, whose data are the copy.
