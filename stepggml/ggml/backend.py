@@ -240,10 +240,11 @@ def _data_range(tensor: ggml_tensor, offset: int, size: int, what: str) -> ggml_
     Aborts when there is none or the range leaves the tensor.
     """
     buf = data_buffer(tensor)
-    GGML_ASSERT(tensor.data != NULL, f"tensor {tensor.name!r}: tensor not allocated")
+    GGML_ASSERT(tensor.data != NULL, "tensor {t.name!r}: tensor not allocated", t=tensor)
     nbytes = ggml_nbytes(tensor)
     inside = offset >= 0 and size >= 0 and offset + size <= nbytes
-    GGML_ASSERT(inside, f"tensor {what} out of bounds: {tensor.name!r} has {nbytes} bytes", got=offset + size)
+    text = "tensor {what} out of bounds: {t.name!r} has {nbytes} bytes"
+    GGML_ASSERT(inside, text, got=offset + size, what=what, t=tensor, nbytes=nbytes)
     return buf
 
 

@@ -259,7 +259,7 @@ def undo(lctx: llama_context, slot: KvSlot, head: int, status: int) -> int:
 def read_rows(lctx: llama_context, tensor: ggml_tensor, base: int, n_outputs_prev: int, n_floats: int) -> None:
     """Copy the rows of this micro-batch's outputs, n_floats each, behind those that are there."""
     backend = ggml_backend_sched_get_tensor_backend(lctx.sched, tensor)
-    GGML_ASSERT(backend is not None, f"no backend has '{tensor.name}'")
+    GGML_ASSERT(backend is not None, "no backend has '{t.name}'", t=tensor)
     row_size = n_floats * SIZE_OF_FLOAT
     GGML_ASSERT(n_outputs_prev + lctx.n_outputs <= lctx.output_size, "more outputs than were counted")
     out = base + n_outputs_prev * row_size

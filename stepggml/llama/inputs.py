@@ -75,7 +75,7 @@ def set_KQ_mask(lctx: llama_context, ubatch: llama_ubatch) -> None:
     mask = lctx.inp_KQ_mask
     n_kv = mask.ne[0]
     n_rows = mask.ne[1]
-    GGML_ASSERT(ggml_backend_buffer_is_host(mask.buffer), f"input '{mask.name}' must be in host memory")
+    GGML_ASSERT(ggml_backend_buffer_is_host(mask.buffer), "input '{t.name}' must be in host memory", t=mask)
     GGML_ASSERT(n_kv == kv_self.n, "the graph was built for that many cells", got=n_kv, expected=kv_self.n)
 
     use_alibi = lctx.model.hparams.f_max_alibi_bias > 0.0
