@@ -157,13 +157,15 @@ class KeptGraphs:
     def reuse(self, kind: Kind, sizes: Sizes) -> ggml_cgraph | None:
         """The last graph, moved to `sizes`; None when it must be built."""
         kept = self.kept
-        if self.packs and kept is not None and not self.copies.begun:
+        if kept is None or not kept.is_untouched():
+            return None
+        if self.packs and not self.copies.begun:
+            # the graph that is built now will multiply with the copies
             self.copies.begin(kept.graph)
-        if kept is None or kept.kind != kind or not kept.learned.knows(kept.at, sizes):
+            return None
+        if kept.kind != kind or not kept.learned.knows(kept.at, sizes):
             return None
         if any(size > largest for size, largest in zip(sizes, kept.largest, strict=True)):
-            return None
-        if not kept.is_untouched():
             return None
         if kept.at != sizes:
             self.move(kept, sizes)

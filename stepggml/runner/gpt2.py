@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ..ggml import ggml_backend_name, ggml_gallocr_free, ggml_gallocr_get_buffer_size, ggml_time_us, ggml_type_name
 from ..gpt2.eval import check_token_ids, gpt2_eval
@@ -22,18 +22,17 @@ from ..gpt2.model_file import ModelFile, list_tensors
 from ..gpt2.model_load import choose_weight_type, gpt2_model_load, load_vocab, read_hparams, verify_magic
 from ..gpt2.sample import mt19937
 from ..gpt2.vocab import gpt_tokenize, gpt_vocab
-from . import BUILT_IN_MODEL, BUILT_IN_PROMPT, ModelInfo, RunOptions, RunResult
+from . import BUILT_IN_MODEL, BUILT_IN_PROMPT, ModelInfo, RunOptions
 from ._costs import Costs, graph_costs
-from ._new_backends import new_backends
+from ._model_program import ModelProgram
 
 
-class Gpt2Program:
+class Gpt2Program(ModelProgram):
     """A .bin file and the functions of stepggml/gpt2 that run it."""
 
     sum_order = "ggml"
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    main = staticmethod(main)
 
     def info(self) -> ModelInfo:
         """Hyper-parameters, vocabulary and a list of tensors."""
@@ -113,23 +112,9 @@ class Gpt2Program:
             setattr(params, name, getattr(options, name))
         return params
 
-    def sums(self, options: RunOptions) -> str:
-        """The order of additions that the options ask for, as the CPU backend calls it."""
-        return self.sum_order if options.sums == "ggml" else "fast"
-
-    def generate(
-        self, options: RunOptions, put_token: Callable[[int, bytes], bool], run: RunResult | None = None
-    ) -> RunResult:
-        """The example's main()."""
-        run = RunResult() if run is None else run
-        with new_backends(self.sums(options), options.packs):
-            main(self.params(options), put_token, run)
-        return run
-
-    def start(self, options: RunOptions) -> Gpt2Evaluator:
+    def evaluator(self, params: gpt_params) -> Gpt2Evaluator:
         """The example's main() up to its loop."""
-        with new_backends(self.sums(options), options.packs):
-            return Gpt2Evaluator(self.params(options))
+        return Gpt2Evaluator(params)
 
 
 class Gpt2Evaluator:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..ggml import (
@@ -41,19 +41,18 @@ from ..llama.tokenize import llama_token_to_piece, llama_tokenize
 from ..llama.vocab import LLAMA_VOCAB_TYPE_NONE, VOCAB_TYPE_NAMES, llama_vocab, llama_vocab_is_eog, load_vocab
 from . import ModelInfo, RunOptions, RunResult
 from ._costs import Costs, graph_costs
-from ._new_backends import new_backends
+from ._model_program import ModelProgram
 
 # Cut what a file says where it is long: a chat template fills a page.
 MAX_VALUE_LEN = 80
 
 
-class LlamaProgram:
+class LlamaProgram(ModelProgram):
     """A GGUF file and the functions of stepggml/llama that run it."""
 
     sum_order = "llama.cpp"
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    main = staticmethod(main)
 
     def info(self) -> ModelInfo:
         """The keys that are not arrays, the vocabulary in numbers, the tensors."""
@@ -105,23 +104,9 @@ class LlamaProgram:
             setattr(params, name, getattr(options, name))
         return params
 
-    def sums(self, options: RunOptions) -> str:
-        """The order of additions that the options ask for, as the CPU backend calls it."""
-        return self.sum_order if options.sums == "ggml" else "fast"
-
-    def generate(
-        self, options: RunOptions, put_token: Callable[[int, bytes], bool], run: RunResult | None = None
-    ) -> RunResult:
-        """The program's main()."""
-        run = RunResult() if run is None else run
-        with new_backends(self.sums(options), options.packs):
-            main(self.params(options), put_token, run)
-        return run
-
-    def start(self, options: RunOptions) -> LlamaEvaluator:
-        """The program's main() up to its loop."""
-        with new_backends(self.sums(options), options.packs):
-            return LlamaEvaluator(self.params(options))
+    def evaluator(self, params: common_params) -> LlamaEvaluator:
+        """The example's main() up to its loop."""
+        return LlamaEvaluator(params)
 
 
 class LlamaEvaluator:

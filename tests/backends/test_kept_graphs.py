@@ -291,14 +291,22 @@ def test_a_mapped_models_matrices_are_copied_for_the_second_graph(packs: bool) -
 @pytest.mark.parametrize("name", ["llama-Q4_0", "llama-Q8_0", "llama-Q4_K_M"])
 def test_packed_copies_give_nearly_the_same(name: str) -> None:
     path = DATA / "gguf" / f"{name}.gguf"
-    if not path.exists():
-        pytest.skip(f"tests/data has no {name}")
     plain, packing = evaluator_of(path), evaluator_of(path, packs=True)
     for tokens in (PROMPT[:3], *([i] for i in range(20))):
         a, b = np.asarray(plain.eval(tokens)), np.asarray(packing.eval(tokens))
         assert np.square(a - b).sum() <= 1e-6 * np.square(a).sum()
     plain.close()
     packing.close()
+
+
+def test_a_graph_that_comes_again_gets_the_copies(built) -> None:
+    evaluator = evaluator_of(DATA / "gguf/llama-Q4_0.gguf", packs=True)
+    for _ in range(3):
+        evaluator.rewind(0)
+        evaluator.eval(PROMPT[:3])
+    assert built == [(0, 3), (0, 3)]
+    assert any(is_repacked(matrix) for _, matrix in nodes_and_matrices(evaluator.ctx.backend_cpu.context.kept))
+    evaluator.close()
 
 
 def test_two_contexts_of_one_file_have_copies_of_their_own() -> None:
